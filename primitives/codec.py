@@ -16,7 +16,7 @@ RemoteFault
   Oversized   E002  more bytes than this kind of message may have
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -33,6 +33,7 @@ Bytes65 = Annotated[bytes, msgspec.Meta(min_length=65, max_length=65)]
 T = TypeVar("T")
 
 
+@dataclass_transform(frozen_default=True)
 class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Base of everything that is signed, hashed or sent."""
 
