@@ -1,0 +1,331 @@
+"""What a replica does of its own accord: reporting, proposing, leaving rounds, checkpoints."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from consensus._links import LINKS_AHEAD_ITEMS_MAX
+from consensus._safety import slot_key
+from consensus._state import PROPOSAL_KIND, Genesis, Identity, Journal, ReplicaState
+from consensus._tree import Node
+from consensus.block import Block, decode_block, make_block
+from consensus.checkpoint import (
+    CHECKPOINT_BYTES_MAX,
+    CheckpointVote,
+    sign_checkpoint,
+)
+from consensus.effects import (
+    Broadcast,
+    CheckpointReached,
+    Commit,
+    Effect,
+    Entry,
+    Kind,
+    Persist,
+    Send,
+)
+from consensus.faults import ConsensusFault, JournalContradiction
+from consensus.frontier import block_time
+from consensus.timing import Timing
+from primitives import codec
+from primitives.codec import Record, Unsigned
+
+LINKS_RESENT_ITEMS_MAX = 128  # own links in one answer to a validator that lacks some
+LINKS_WANTED_BYTES_MAX = 64
+DEFAULT_TIMING = Timing()
+
+
+class LinksWanted(Record):
+    """Ask a validator for its own report links from `sequence` on."""
+
+    sequence: Unsigned
+
+
+class ReplicaDuties(ABC):
+    """The part of the replica that acts by the clock and on what its own node tells it."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        identity: Identity | None,
+        at_hand: Callable[[bytes], bool],
+        timing: Timing = DEFAULT_TIMING,
+    ) -> None:
+        self._state = ReplicaState(genesis, identity, at_hand)
+        self._timing = timing
+        self._orphans: dict[bytes, Block] = {}
+        self._held: Block | None = None
+        self._proposed_round = 0
+        self._entered_ms = 0
+        self._given_up = 0
+        self._last_block_ms = 0
+        self._last_link_ms = 0
+        self._timeout_sent_ms: int | None = None
+        self._counts = {"votes": 0, "proposals": 0, "timeouts": 0}
+        self._refused: dict[str, int] = {}
+        self.evidence: list[tuple[bytes, bytes]] = []
+
+    @abstractmethod
+    def _consider(self, block: Block, now_ms: int) -> list[Effect]:
+        """Vote for a valid block of the current round if the rules allow it."""
+
+    @abstractmethod
+    def _give_up(self, now_ms: int) -> list[Effect]:
+        """Sign a timeout for the current round if the rules allow it."""
+
+    # Starting
+
+    def replay(self, wire: bytes) -> Commit:
+        """Take a committed block from storage, in order of height.
+
+        Errors: `JournalContradiction` when it does not follow the one before.
+        """
+        return self._state.replay(wire)
+
+    def resume(self, journal: Journal, now_ms: int) -> list[Effect]:
+        """Take the journal's entries by kind, and begin.
+
+        Errors: `JournalContradiction` when they are not this validator's or do not decode.
+        """
+        try:
+            self._state.restore(journal)
+        except (ConsensusFault, codec.Malformed, codec.Oversized) as fault:
+            raise JournalContradiction(
+                f"the journal does not belong to this validator: {fault.sentence}"
+            ) from fault
+        self._entered_ms = self._last_block_ms = now_ms
+        effects: list[Effect] = []
+        last = self._state.safety.last_timeout
+        if last is not None and last.round == self._state.safety.round:
+            self._state.timeouts.add(last)
+            self._timeout_sent_ms = now_ms
+            effects.append(Broadcast(Kind.TIMEOUT, codec.encode(last)))
+        return effects + self._on_time(now_ms)
+
+    # The clock
+
+    def wake_ms(self) -> int:
+        """When `handle(Tick(), now)` has something to do at the latest (local milliseconds)."""
+        state = self._state
+        if state.identity is None:
+            return self._entered_ms + self._timing.round_timeout_ms
+        times = [self._link_due_ms(), self._timeout_due_ms()]
+        if self._leads_unproposed():
+            times.append(self._proposal_due_ms())
+        return min(times)
+
+    def _on_time(self, now_ms: int) -> list[Effect]:
+        """Everything that is due at `now_ms`: a link, a proposal, leaving the round."""
+        if self._state.identity is None:
+            return []
+        effects: list[Effect] = []
+        if now_ms >= self._link_due_ms():
+            effects += self._make_link(now_ms)
+        if self._leads_unproposed() and now_ms >= self._proposal_due_ms():
+            effects += self._propose(now_ms)
+        if now_ms >= self._timeout_due_ms():
+            effects += self._leave_round(now_ms)
+        return effects
+
+    def _link_due_ms(self) -> int:
+        reporter = self._state.reporter
+        if reporter is not None and reporter.has_content:
+            return self._last_link_ms + self._timing.report_interval_ms
+        return self._last_link_ms + self._timing.report_idle_ms
+
+    def _timeout_due_ms(self) -> int:
+        if self._timeout_sent_ms is not None:
+            return self._timeout_sent_ms + self._timing.resend_ms
+        return self._entered_ms + self._timing.patience(self._given_up)
+
+    def _leave_round(self, now_ms: int) -> list[Effect]:
+        """Give the round up, or repeat having given it up: the message may have been lost."""
+        last = self._state.safety.last_timeout
+        if self._timeout_sent_ms is not None and last is not None:
+            self._timeout_sent_ms = now_ms
+            return [Broadcast(Kind.TIMEOUT, codec.encode(last))]
+        effects = self._give_up(now_ms)
+        if self._timeout_sent_ms is None:
+            self._entered_ms = now_ms  # not allowed to: look again after the same patience
+        return effects
+
+    # Proposing
+
+    def _leads_unproposed(self) -> bool:
+        state = self._state
+        round_ = state.safety.round
+        return (
+            state.identity is not None
+            and state.committee.leader(round_) == state.identity.index
+            and self._proposed_round < round_
+            and state.tree.get(state.safety.high_qc.block) is not None
+        )
+
+    def _proposal_due_ms(self) -> int:
+        """At once when there is something to order or to finish, else after an idle interval."""
+        soonest = self._last_block_ms + self._timing.block_interval_ms
+        parent = self._state.tree.get(self._state.safety.high_qc.block)
+        if parent is None:
+            return soonest + self._timing.idle_interval_ms
+        unfinished = any(step.has_content for step in self._state.tree.branch(parent))
+        if unfinished or self._state.links.has_content(parent.frontier):
+            return soonest
+        return max(soonest, self._entered_ms + self._timing.idle_interval_ms)
+
+    def _propose(self, now_ms: int) -> list[Effect]:
+        """Make the block of this round, or repeat the one made before a restart."""
+        state, identity = self._state, self._state.identity
+        safety = state.safety
+        parent = state.tree.get(safety.high_qc.block)
+        if parent is None or identity is None:
+            return []
+        self._proposed_round = safety.round
+        made_before = state.proposals.get(safety.round)
+        if made_before is not None:
+            block = decode_block(made_before, state.committee.network)
+            return [Broadcast(Kind.PROPOSAL, block.wire), *self._take_own(block, now_ms)]
+        block = self._build(identity, parent)
+        self._counts["proposals"] += 1
+        slot = slot_key(state.committee.epoch, block.round)
+        return [
+            Persist((Entry(PROPOSAL_KIND, slot, block.wire),)),
+            Broadcast(Kind.PROPOSAL, block.wire),
+            *self._take_own(block, now_ms),
+        ]
+
+    def _build(self, identity: Identity, parent: Node) -> Block:
+        """The block that follows from the links at hand; the leader chooses nothing else."""
+        state = self._state
+        safety = state.safety
+        wires, frontier = state.links.beyond(parent.frontier)
+        newest = state.checkpoints.newest
+        fresh = newest is not None and parent.checkpoint_height < newest.height <= parent.height
+        return make_block(
+            identity.key,
+            state.committee.network,
+            round_=safety.round,
+            height=parent.height + 1,
+            author=identity.index,
+            time_ms=block_time(frontier, parent.time_ms, state.committee),
+            qc=safety.high_qc,
+            tc=safety.high_tc if safety.round != safety.high_qc.round + 1 else None,
+            link_wires=wires,
+            checkpoint=newest if fresh else None,
+        )
+
+    def _take_own(self, block: Block, now_ms: int) -> list[Effect]:
+        """Treat the own proposal as everybody else will."""
+        self._last_block_ms = now_ms
+        parent = self._state.tree.get(block.parent)
+        if parent is None:
+            return []
+        if self._state.tree.get(block.cid) is None:
+            self._state.insert(block, parent)
+        return self._consider(block, now_ms)
+
+    # Reports
+
+    def _make_link(self, now_ms: int) -> list[Effect]:
+        """Sign the next link of the own report, unless too many wait to be committed."""
+        state = self._state
+        self._last_link_ms = now_ms
+        if state.reporter is None or state.identity is None:
+            return []
+        if state.links.ahead(state.identity.index) >= LINKS_AHEAD_ITEMS_MAX:
+            return []
+        entry, wire = state.reporter.make(now_ms)
+        state.links.add(wire)
+        return [Persist((entry,)), Broadcast(Kind.LINK, wire)]
+
+    def _on_link(self, payload: bytes, sender: int, _now_ms: int) -> list[Effect]:
+        """Keep a report link for the blocks to come.
+
+        From: its author, or a validator that passes it on.
+        Checks: epoch, signature, distance.
+        Effects: asks the author for links that are missing below it.
+        Errors: `WrongEpoch`, `BadVoteSignature`, `BadReport`, `Equivocation` (with evidence).
+        Source: PROTOCOL 3.
+        """
+        link = self._state.links.add(payload)
+        if link is None or link.author != sender:
+            return []
+        gap = self._state.links.gap(sender)
+        if gap is None:
+            return []
+        return [Send(sender, Kind.LINKS_WANTED, codec.encode(LinksWanted(gap)))]
+
+    def _on_links_wanted(self, payload: bytes, sender: int, _now_ms: int) -> list[Effect]:
+        """Repeat own links that a validator lacks.
+
+        From: any validator.
+        Checks: shape.
+        Effects: sends up to `LINKS_RESENT_ITEMS_MAX` of them.
+        Errors: `Malformed`.
+        Source: PROTOCOL 3.
+        """
+        wanted = codec.decode(LinksWanted, payload, bytes_max=LINKS_WANTED_BYTES_MAX)
+        return self._resend(sender, wanted.sequence)
+
+    def _on_link_up(self, validator: int) -> list[Effect]:
+        """Repeat what a reconnected validator may have missed: own links, the last timeout."""
+        state = self._state
+        if state.identity is None:
+            return []
+        effects = self._resend(
+            validator, state.tree.tip.frontier[state.identity.index].sequence + 1
+        )
+        last = state.safety.last_timeout
+        if last is not None and last.round == state.safety.round:
+            effects.append(Send(validator, Kind.TIMEOUT, codec.encode(last)))
+        return effects
+
+    def _resend(self, validator: int, start: int) -> list[Effect]:
+        state = self._state
+        if state.identity is None:
+            return []
+        wires = state.links.of(state.identity.index, start, LINKS_RESENT_ITEMS_MAX)
+        return [Send(validator, Kind.LINK, wire) for wire in wires]
+
+    def _on_observation(self, observation: bytes) -> list[Effect]:
+        if self._state.reporter is not None:
+            self._state.reporter.observe(observation)
+        return []
+
+    def _on_envelopes(self, ids: tuple[bytes, ...], now_ms: int) -> list[Effect]:
+        """Report what was not sequenced before; a vote may have waited for one of them."""
+        state = self._state
+        if state.reporter is not None:
+            state.reporter.see(tuple(i for i in ids if not state.sequencer.is_sequenced(i)))
+        return [] if self._held is None else self._consider(self._held, now_ms)
+
+    # Checkpoints
+
+    def _on_executed(self, height: int, root: bytes, checkpoint: bool) -> list[Effect]:
+        """Sign the root of an executed height. Errors: `RootMismatch`."""
+        state, identity = self._state, self._state.identity
+        state.checkpoints.executed(height, root)
+        if identity is None or not checkpoint:
+            return []
+        committee = state.committee
+        vote = sign_checkpoint(
+            identity.key, committee.network, committee.epoch, height, root, identity.index
+        )
+        return [
+            Broadcast(Kind.CHECKPOINT, codec.encode(vote)),
+            *self._count_checkpoint(vote),
+        ]
+
+    def _on_checkpoint(self, payload: bytes, _sender: int, _now_ms: int) -> list[Effect]:
+        """Count a validator's signature on a state root.
+
+        From: any validator of the epoch, once per height.
+        Checks: epoch, signature.
+        Effects: at a quorum, the certificate, which a later block carries.
+        Errors: `WrongEpoch`, `BadVoteSignature`, `Equivocation`; `RootMismatch` is ours.
+        Source: PROTOCOL 5.
+        """
+        vote = codec.decode(CheckpointVote, payload, bytes_max=CHECKPOINT_BYTES_MAX)
+        return self._count_checkpoint(vote)
+
+    def _count_checkpoint(self, vote: CheckpointVote) -> list[Effect]:
+        certificate = self._state.checkpoints.add(vote)
+        return [] if certificate is None else [CheckpointReached(certificate)]

@@ -1,0 +1,77 @@
+"""This validator's own order report: which envelopes it saw, in order (PROTOCOL 3)."""
+
+from collections import deque
+
+from consensus._safety import slot_key
+from consensus.effects import Entry
+from consensus.report import (
+    OBSERVATION_BYTES_MAX,
+    REPORT_ITEMS_MAX,
+    link_hash,
+    sign_link,
+)
+from primitives import codec, ed25519
+
+REPORT_KIND = "report"
+WAITING_ITEMS_MAX = 200_000  # envelopes seen but not reported yet; more are not reported by us
+
+
+class Reporter:
+    """Makes the next link of the own report; `tip` is the newest one made."""
+
+    def __init__(self, key: ed25519.SigningKey, network: bytes, epoch: int, author: int) -> None:
+        self._key = key
+        self._network = network
+        self._epoch = epoch
+        self._author = author
+        self._waiting: deque[bytes] = deque()
+        self._observation = b""
+        self.sequence = 0
+        self._previous = bytes(32)
+        self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def has_content(self) -> bool:
+        return bool(self._waiting or self._observation)
+
+    def resume(self, sequence: int, previous: bytes) -> None:
+        """Go on after link `sequence`, whose hash is `previous`."""
+        if sequence > self.sequence:
+            self.sequence, self._previous = sequence, previous
+
+    def see(self, ids: tuple[bytes, ...]) -> None:
+        """Envelopes in the order in which this node first saw them."""
+        room = WAITING_ITEMS_MAX - len(self._waiting)
+        self.dropped += max(0, len(ids) - room)
+        self._waiting.extend(ids[:room])
+
+    def observe(self, observation: bytes) -> None:
+        """What the next link says of the EVM chain."""
+        if len(observation) > OBSERVATION_BYTES_MAX:
+            raise ValueError(f"an observation has at most {OBSERVATION_BYTES_MAX} bytes")
+        self._observation = observation
+
+    def make(self, now_ms: int) -> tuple[Entry, bytes]:
+        """The next link's journal entry and its bytes."""
+        count = min(len(self._waiting), REPORT_ITEMS_MAX)
+        items = [self._waiting.popleft() for _ in range(count)]
+        link = sign_link(
+            self._key,
+            self._network,
+            self._epoch,
+            self._author,
+            self.sequence + 1,
+            self._previous,
+            items,
+            now_ms,
+            self._observation,
+        )
+        wire = codec.encode(link)
+        self.sequence += 1
+        self._previous = link_hash(self._network, wire)
+        self._observation = b""
+        return Entry(REPORT_KIND, slot_key(self._epoch, self.sequence), wire), wire

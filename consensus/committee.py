@@ -1,0 +1,79 @@
+"""The validators of one epoch: their keys, their power, what a quorum is, who leads."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from consensus.faults import BadVoteSignature, UnknownValidator
+from primitives import ed25519
+from primitives.hashing import digest
+
+VALIDATORS_ITEMS_MAX = 32  # votes are broadcast; more would not scale: ValueError
+
+
+@dataclass(frozen=True)
+class Validator:
+    """A member of the committee; `public` is its Ed25519 consensus key."""
+
+    public: bytes
+    power: int
+
+
+class Committee:
+    """Validators by index, with integer power (PROTOCOL, Terms and 1)."""
+
+    def __init__(self, network: bytes, epoch: int, validators: Sequence[Validator]) -> None:
+        if not 1 <= len(validators) <= VALIDATORS_ITEMS_MAX:
+            raise ValueError(f"a committee has 1 to {VALIDATORS_ITEMS_MAX} validators")
+        if any(validator.power <= 0 for validator in validators):
+            raise ValueError("every validator has positive power")
+        self.network = network
+        self.epoch = epoch
+        self.validators = tuple(validators)
+        self.total = sum(validator.power for validator in validators)
+        self.fairness_bound = (self.total - 1) // 4
+        """F: the largest integer below a quarter of the power."""
+
+    def __len__(self) -> int:
+        return len(self.validators)
+
+    def power(self, index: int) -> int:
+        """The power of validator `index`. Errors: `UnknownValidator`."""
+        if not 0 <= index < len(self.validators):
+            raise UnknownValidator(f"no validator {index} among {len(self.validators)}")
+        return self.validators[index].power
+
+    def is_quorum(self, power: int) -> bool:
+        """Whether `power` is more than two thirds of the total."""
+        return 3 * power > 2 * self.total
+
+    def has_honest(self, power: int) -> bool:
+        """Whether `power` must contain an honest validator: more than a third of the total."""
+        return 3 * power > self.total
+
+    def leader(self, round_: int) -> int:
+        """The leader of a round: everybody in turn, in the order of their indexes."""
+        return round_ % len(self.validators)
+
+    def check(self, index: int, domain: str, body: bytes, signature: bytes) -> None:
+        """Check a validator's signature over `body` under `domain`.
+
+        Errors: `UnknownValidator`, `BadVoteSignature`.
+        """
+        self.power(index)
+        message = digest(domain, self.network, body)
+        if not ed25519.verify(self.validators[index].public, message, signature):
+            raise BadVoteSignature(f"validator {index} did not sign this {domain}")
+
+    def weighted_median(self, values: Iterable[tuple[int, int]]) -> int:
+        """The lower power-weighted median of (value, validator index) pairs, at least one.
+
+        The smallest value such that those up to it hold at least half of the power present.
+        """
+        ordered = sorted(values)
+        half = sum(self.power(index) for _, index in ordered)
+        seen = 0
+        for value, index in ordered:
+            seen += 2 * self.power(index)
+            if seen >= half:
+                return value
+        raise ValueError("the median of nothing")

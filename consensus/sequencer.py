@@ -1,0 +1,140 @@
+"""From committed report links to one order of envelopes (PROTOCOL 3).
+
+An envelope becomes executable with the committed block at which more than two thirds of the
+power have reported it. Those that become executable together form a batch, ordered by the
+power-weighted median of their positions in the validators' reports: each report is restricted
+to the batch, an envelope that a report lacks stands behind all others, and a tie is broken by a
+hash over the block, which no sender knows in advance.
+
+The order is a function of committed links alone; the leader only chooses which links come.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from consensus.block import Block
+from consensus.committee import Committee
+from consensus.report import ReportLink
+from primitives.hashing import digest
+
+PENDING_HEIGHTS_MAX = 4_000  # an envelope without a quorum of reporters is forgotten after these
+SEQUENCED_HEIGHTS_MAX = 20_000  # a late report of an executed envelope is recognised this long
+_TIE_DOMAIN = "outcry/sequence-tie/1"
+
+
+@dataclass(frozen=True, slots=True)
+class SequencerStatistics:
+    pending: int
+    remembered: int
+    sequenced: int
+
+
+class Sequencer:
+    """The tally of committed reports. Equal on all validators after the same blocks."""
+
+    def __init__(self, committee: Committee) -> None:
+        self._committee = committee
+        self._pending: dict[bytes, dict[int, int]] = {}
+        self._first_seen: deque[tuple[int, bytes]] = deque()
+        self._positions = [0] * len(committee)
+        self._sequenced: set[bytes] = set()
+        self._history: deque[tuple[int, tuple[bytes, ...]]] = deque()
+        self._count = 0
+
+    def is_sequenced(self, envelope: bytes) -> bool:
+        """Whether a batch held this envelope (within `SEQUENCED_HEIGHTS_MAX`)."""
+        return envelope in self._sequenced
+
+    def reporters(self, envelope: bytes, ahead: Iterable[ReportLink]) -> set[int]:
+        """Who reported an envelope in committed links or in those of `ahead`."""
+        known = set(self._pending.get(envelope, ()))
+        return known | {link.author for link in ahead if envelope in link.items}
+
+    def non_blank(self, ahead: Iterable[ReportLink]) -> list[bytes]:
+        """Envelopes in `ahead` (links not yet committed) that an honest validator must hold.
+
+        Non-blank: reported by more than F of the power, so at least one honest validator has
+        it and will hand it out.
+        """
+        fresh: dict[bytes, set[int]] = {}
+        for link in ahead:
+            for item in link.items:
+                if item not in self._sequenced:
+                    fresh.setdefault(item, set()).add(link.author)
+        out = []
+        for item, authors in fresh.items():
+            everyone = authors.union(self._pending.get(item, ()))
+            if sum(map(self._committee.power, everyone)) > self._committee.fairness_bound:
+                out.append(item)
+        return out
+
+    def commit(self, block: Block) -> tuple[bytes, ...]:
+        """Count the links of a committed block; the batch that it makes executable, in order."""
+        touched: dict[bytes, None] = {}
+        for link in block.links:
+            for item in link.items:
+                self._note(item, link.author, block.height)
+                touched[item] = None
+        ready = [item for item in touched if self._has_quorum(item)]
+        batch = self._order(ready, block.cid)
+        for item in batch:
+            del self._pending[item]
+        self._remember(block.height, batch)
+        self._forget_old(block.height)
+        return batch
+
+    def statistics(self) -> SequencerStatistics:
+        return SequencerStatistics(len(self._pending), len(self._sequenced), self._count)
+
+    def _note(self, item: bytes, author: int, height: int) -> None:
+        position = self._positions[author]
+        self._positions[author] = position + 1
+        if item in self._sequenced:
+            return
+        entry = self._pending.get(item)
+        if entry is None:
+            entry = self._pending[item] = {}
+            self._first_seen.append((height, item))
+        entry.setdefault(author, position)
+
+    def _has_quorum(self, item: bytes) -> bool:
+        entry = self._pending.get(item)
+        return entry is not None and self._committee.is_quorum(
+            sum(map(self._committee.power, entry))
+        )
+
+    def _order(self, items: list[bytes], block: bytes) -> tuple[bytes, ...]:
+        """Sort by median rank (see the module's docstring)."""
+        if len(items) < 2:
+            return tuple(items)
+        ranks: dict[bytes, list[tuple[int, int]]] = {item: [] for item in items}
+        for author in range(len(self._committee)):
+            listed = [item for item in items if author in self._pending[item]]
+            listed.sort(key=lambda item: self._pending[item][author])
+            rank_of = {item: rank for rank, item in enumerate(listed)}
+            for item in items:
+                ranks[item].append((rank_of.get(item, len(items)), author))
+        network = self._committee.network
+        return tuple(
+            sorted(
+                items,
+                key=lambda item: (
+                    self._committee.weighted_median(ranks[item]),
+                    digest(_TIE_DOMAIN, network, block, item),
+                ),
+            )
+        )
+
+    def _remember(self, height: int, batch: tuple[bytes, ...]) -> None:
+        if batch:
+            self._sequenced.update(batch)
+            self._history.append((height, batch))
+            self._count += len(batch)
+
+    def _forget_old(self, height: int) -> None:
+        """Keep memory bounded by heights alone, so that all validators forget alike."""
+        while self._history and self._history[0][0] < height - SEQUENCED_HEIGHTS_MAX:
+            self._sequenced.difference_update(self._history.popleft()[1])
+        while self._first_seen and self._first_seen[0][0] < height - PENDING_HEIGHTS_MAX:
+            self._pending.pop(self._first_seen.popleft()[1], None)
