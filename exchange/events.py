@@ -8,14 +8,14 @@ from exchange.actions import Lifetime, Side
 from primitives.codec import Bytes20, Bytes32, Record, Unsigned
 
 
-class Rejected(Record, tag=1):
+class Rejected(Record, tag=1, gc=False):
     """A transaction was refused whole."""
 
     source: Bytes32
     code: str
 
 
-class ActionRejected(Record, tag=2):
+class ActionRejected(Record, tag=2, gc=False):
     """Action number `position` of a transaction was refused; `client_id` is its order's."""
 
     source: Bytes32
@@ -25,7 +25,7 @@ class ActionRejected(Record, tag=2):
     client_id: str
 
 
-class Authorized(Record, tag=3):
+class Authorized(Record, tag=3, gc=False):
     """A key of an account got, changed or (scope 0) lost its powers."""
 
     source: Bytes32
@@ -35,7 +35,7 @@ class Authorized(Record, tag=3):
     expires_ms: Unsigned
 
 
-class Deposited(Record, tag=4):
+class Deposited(Record, tag=4, gc=False):
     """A deposit was credited."""
 
     index: Unsigned
@@ -44,7 +44,7 @@ class Deposited(Record, tag=4):
     units: Unsigned
 
 
-class Placed(Record, tag=5):
+class Placed(Record, tag=5, gc=False):
     """An order was accepted by the engine. Its fills follow; what rests is `resting` lots."""
 
     source: Bytes32
@@ -58,7 +58,7 @@ class Placed(Record, tag=5):
     client_id: str
 
 
-class Filled(Record, tag=6):
+class Filled(Record, tag=6, gc=False):
     """A trade. `maker` and `taker` are order ids; fees are in units of what each side receives.
 
     `trade` numbers the trades of a market from 1. `side` is the taker's.
@@ -77,7 +77,7 @@ class Filled(Record, tag=6):
     taker_fee: Unsigned
 
 
-class Closed(Record, tag=7):
+class Closed(Record, tag=7, gc=False):
     """An order left the book or never entered it. `reason`: filled, cancelled, unfilled, self."""
 
     order: Unsigned
@@ -87,7 +87,7 @@ class Closed(Record, tag=7):
     reason: str
 
 
-class Withdrawn(Record, tag=8):
+class Withdrawn(Record, tag=8, gc=False):
     """A withdrawal was taken from the free balance and waits for the next rollup block."""
 
     source: Bytes32
@@ -97,7 +97,7 @@ class Withdrawn(Record, tag=8):
     recipient: Bytes20
 
 
-class RollupCut(Record, tag=9):
+class RollupCut(Record, tag=9, gc=False):
     """Rollup block `number` was made with `count` withdrawals."""
 
     number: Unsigned

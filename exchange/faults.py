@@ -23,11 +23,15 @@ RemoteFault
     InvalidOrder        E207  price, size and lifetime do not fit together
     TooManyOrders       E208  the account has as many open orders as it may have
     NoLiquidity         E209  a market order found nothing to match
-  DepositFault
-    DepositMismatch     E220  a reporter's deposit differs from the chain's running hash
+    TooManyWithdrawals  E210  the account has as many waiting withdrawals as it may have
+  DepositMismatch       E220  a reporter's deposit differs from the chain's running hash
+LocalFault
+  StateCorrupt          E290  balances do not add up to what came in less what went out
+  BlockOutOfOrder       E291  a block that does not follow the one executed last
+  InvalidGenesis        E292  the genesis of the exchange contradicts itself
 """
 
-from primitives.faults import RemoteFault
+from primitives.faults import LocalFault, RemoteFault
 
 
 class EnvelopeFault(RemoteFault):
@@ -180,7 +184,31 @@ class NoLiquidity(ActionFault):
     code = "E209"
 
 
+class TooManyWithdrawals(ActionFault):
+    """The account has as many withdrawals waiting for a rollup block as it may have."""
+
+    code = "E210"
+
+
 class DepositMismatch(RemoteFault):
     """A reporter's deposit differs from the chain's running hash."""
 
     code = "E220"
+
+
+class StateCorrupt(LocalFault):
+    """Balances do not add up to what came in less what went out; sign nothing."""
+
+    code = "E290"
+
+
+class BlockOutOfOrder(LocalFault):
+    """A block that does not follow the one executed last, in height or in time."""
+
+    code = "E291"
+
+
+class InvalidGenesis(LocalFault):
+    """The genesis of the exchange contradicts itself."""
+
+    code = "E292"

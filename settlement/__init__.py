@@ -22,6 +22,7 @@ from settlement.deployment import Deployment as Deployment
 from settlement.deployment import TokenDeployment as TokenDeployment
 from settlement.deployment import TokenPlan as TokenPlan
 from settlement.dev_accounts import dev_key as dev_key
+from settlement.evm_process import EvmKind as EvmKind
 from settlement.evm_process import evm_command as evm_command
 from settlement.evm_process import wait_ready as wait_ready
 from settlement.rollups import RollupStatement as RollupStatement
