@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import DiskFull, Journal, SlotTaken
+from storage import DiskFull, Journal, SlotTaken, StorageFault
 from storage.faults import (
     EntryRefused,
     JournalDamaged,
@@ -297,3 +297,11 @@ def test_every_acknowledged_vote_survives_kill_9(path):
         assert all(value == b"v" + key for key, value in votes.items())
         assert journal.get("safety", b"") == max(votes)
         journal.close()
+
+
+def test_what_forbids_signing_is_one_family_of_local_faults(path):
+    Journal.open(path, OWNER, NETWORK).close()
+    with pytest.raises(StorageFault) as caught:
+        Journal.open(path, b"x" * 32, NETWORK)
+    assert caught.value.code == "E610"
+    assert "start with the journal of this key" in caught.value.sentence
