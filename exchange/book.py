@@ -24,21 +24,24 @@ from primitives.codec import AMOUNT_MAX
 if TYPE_CHECKING:
     from exchange.accounts import Account, Wallet
 
+EMPTY_LEVELS_MAX = 256  # beyond those in use; then all empty ones are let go of
+
 
 class Order(msgspec.Struct, eq=False):
-    """An open order. `remaining` of its `size` lots rest in `level`, paid for by `wallet`.
+    """An open order. `remaining` of its `size` lots rest in `level`.
 
-    `credit` is what its fees were rounded up by so far, in millionths of a unit of what it
-    receives (0..999,999): the next fee is reduced by it, see `exchange.engine`.
+    What it reserves is in the wallet `pays`.
+    `carry` is the part of a unit, in millionths, that its fees carry from fill to fill; see
+    `exchange.engine`.
     """
 
     number: int
     account: Account
-    wallet: Wallet
+    pays: Wallet
     level: Level
     size: int
     remaining: int
-    credit: int
+    carry: int
     client_id: str
     previous: Order | None = None
     next: Order | None = None
@@ -69,7 +72,7 @@ class Level:
         self.quantity = 0
         self.quote_per_lot = self.price * side.book.tick_units
         self.reserved_per_lot = self.quote_per_lot if key > 0 else side.book.lot_units
-        self.head: Order  # a level is made for its first order and goes with its last
+        self.head: Order  # these two mean nothing while the quantity is 0
         self.tail: Order
 
     def orders(self) -> Iterator[Order]:
@@ -107,18 +110,24 @@ class BookSide:
         return (self.levels[key] for key in reversed(self.keys))
 
     def open_level(self, key: int) -> Level:
-        """A new level at a key that has none; it is to be given an order at once."""
-        level = self.levels[key] = Level(self, key)
+        """The empty level at `key`, ready for its first order, which has to follow at once.
+
+        Levels that emptied are kept for their price's return; they are let go of when they
+        outnumber those in use by `EMPTY_LEVELS_MAX`.
+        """
         insort(self.keys, key)
+        level = self.levels.get(key)
+        if level is None:
+            if len(self.levels) >= 2 * len(self.keys) + EMPTY_LEVELS_MAX:
+                used = {key: level for key, level in self.levels.items() if level.quantity}
+                self.levels.clear()
+                self.levels.update(used)
+            level = self.levels[key] = Level(self, key)
         return level
 
-    def drop_best(self) -> None:
-        """Forget the best level, whose last order is gone."""
-        del self.levels[self.keys.pop()]
-
-    def drop(self, level: Level) -> None:
-        """Forget a level whose last order is gone."""
-        del self.levels[level.key], self.keys[bisect_left(self.keys, level.key)]
+    def close_level(self, level: Level) -> None:
+        """Take an emptied level out of the sorted prices."""
+        del self.keys[bisect_left(self.keys, level.key)]
 
     def depth(self, levels: int) -> list[tuple[int, int]]:
         """(price in ticks, quantity in lots) of the best `levels` levels, the best first."""

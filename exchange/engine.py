@@ -13,16 +13,15 @@ costs, so better prices than its limit need no refund. Both sides pay their fee 
 receive, and it goes to the fee account.
 
 Fees. The fee on an order is that on all it received so far, rounded up once, less what was
-charged before. The engine keeps the difference between the two, the order's *credit*, in
-millionths of a unit:
+charged before. The engine needs one number for that, the order's *carry*, in millionths of a
+unit. It starts at PPM - 1, and with each fill
 
-    charged = ceil(received * ppm / PPM)           for all fills so far
-    credit  = charged * PPM - received * ppm       0 <= credit < PPM
-    fee of the next fill = ceil((units * ppm - credit) / PPM)
+    fee, carry = divmod(carry + units * ppm, PPM)
 
-which is the difference of the cumulative roundings: many small fills cost what one large fill
-costs, and a fee never exceeds what it is taken from. An order that matches at first and rests
-later carries its credit along, at each rate for what was received at it.
+so that the fees add up to floor((PPM - 1 + received * ppm) / PPM) = ceil(received * ppm / PPM):
+the difference of cumulative roundings. Many small fills cost what one large fill costs, and no
+fee exceeds what it is taken from. An order that matches at first and rests later keeps its
+carry, at each rate for what was received at it.
 """
 
 from __future__ import annotations
@@ -50,19 +49,25 @@ from exchange.genesis import PPM, Market
 from primitives.codec import AMOUNT_MAX
 
 if TYPE_CHECKING:
-    from exchange.accounts import Account, Wallet
+    from exchange.accounts import Account
 
 OPEN_ORDERS_PER_ACCOUNT_MAX = 1_000  # an order more that could rest is refused with E208
 
+_ROUND_UP = PPM - 1  # the carry of an order that has received nothing yet
 _ANY_PRICE_KEY = -(2**62)  # below the key of every level: a market order's limit
 
 _BUY, _SELL = Side.BUY, Side.SELL
-_GTC, _IOC, _FOK, _POST_ONLY = Lifetime.GTC, Lifetime.IOC, Lifetime.FOK, Lifetime.POST_ONLY
+_GTC, _FOK, _POST_ONLY = Lifetime.GTC, Lifetime.FOK, Lifetime.POST_ONLY
+_RESTING = (_GTC, _POST_ONLY)
 _CANCEL_RESTING, _CANCEL_INCOMING = SelfTrade.CANCEL_RESTING, SelfTrade.CANCEL_INCOMING
 
 
 class Engine:
-    """All books of an exchange. `touched` are the accounts whose state changed since `drain`."""
+    """All books of an exchange.
+
+    `touched` are the accounts that others traded with since `drain`: who acted itself is known
+    to the caller.
+    """
 
     def __init__(self, markets: Sequence[Market], fees: Account) -> None:
         self.books = tuple(Book(index, market) for index, market in enumerate(markets))
@@ -92,7 +97,7 @@ class Engine:
     def place(self, account: Account, action: Place, source: bytes) -> None:
         """Accept an order, match it, and let the rest of it rest or close.
 
-        From: an envelope of `account` with scope TRADE, or the benchmark.
+        From: an envelope of `account` with scope TRADE.
         Checks: market, price and size, funds, client id, open orders, lifetime's own condition.
         Effects: `Placed`, then per trade `Filled`, and `Closed` for each order that ends.
         Errors: `UnknownMarket`, `InvalidOrder`, `InsufficientFunds`, `DuplicateClientId`,
@@ -102,84 +107,92 @@ class Engine:
             book = self.books[action.market]
         except IndexError:
             raise _unknown_market(action.market, self.books) from None
-        price, size, lifetime, client_id = (
-            action.price,
-            action.size,
-            action.lifetime,
-            action.client_id,
-        )
-        if size > book.size_max or price * size > book.notional_max:
-            raise InvalidOrder(f"the order is worth more than {AMOUNT_MAX} units; make it smaller")
-        if action.side is _BUY:
-            own, against, limit_key = book.bids, book.asks, -price
+        side, price, size, client_id = action.side, action.price, action.size, action.client_id
+        if side is _BUY:
+            own, against, key = book.bids, book.asks, price
             need = price * size * book.tick_units
         else:
-            own, against, limit_key = book.asks, book.bids, price
+            own, against, key = book.asks, book.bids, -price
             need = size * book.lot_units
-        if not price:
-            limit_key = _ANY_PRICE_KEY
-            need = self._check_market_order(action, against, need)
-        wallet = account.wallets[own.token]
-        if wallet.free < need:
-            raise _short(account, own.token, need)
+        pays, orders, lifetime = account.wallets[own.token], account.orders, action.lifetime
+        if size > book.size_max or price * size > book.notional_max:
+            raise InvalidOrder(f"the order is worth more than {AMOUNT_MAX} units; make it smaller")
         if client_id and (action.market, client_id) in account.clients:
             raise DuplicateClientId(f"an open order has client id {client_id!r}; choose another")
-        keys = against.keys
-        crosses = keys and keys[-1] >= limit_key
-        if lifetime is _GTC or lifetime is _POST_ONLY:
-            if len(account.orders) >= OPEN_ORDERS_PER_ACCOUNT_MAX:
-                raise TooManyOrders(
-                    f"{OPEN_ORDERS_PER_ACCOUNT_MAX} orders are open; cancel some first"
-                )
-            if crosses and lifetime is _POST_ONLY:
-                raise WouldMatch(
-                    f"a post-only order at {price} would match at {abs(keys[-1])}; move it away"
-                )
-        elif lifetime is _FOK:
-            self._check_fill_or_kill(account, action, against, limit_key)
+        limit_key = -key if price else _ANY_PRICE_KEY
+        if lifetime is not _GTC or not price:
+            need = self._check_lifetime(account, action, against, limit_key, need)
+        if pays.free < need:
+            raise _short(account, own.token, need)
+        if len(orders) >= OPEN_ORDERS_PER_ACCOUNT_MAX and lifetime in _RESTING:
+            raise TooManyOrders(f"{len(orders)} orders are open; cancel some first")
         self.placed = number = self.placed + 1
-        self.touched.add(account)
-        self.emit(Placed(source, number, account.address, action.market, action.side, price, size,
+        self.emit(Placed(source, number, account.address, action.market, side, price, size,
                          lifetime, client_id))  # fmt: skip
-        credit, reason = 0, ""
-        if crosses:
-            size, credit, reason = self._match(account, action, number, against, limit_key)
-        if reason or lifetime is _IOC or lifetime is _FOK:
-            self._close(account, action, number, size, reason or "unfilled")
+        keys, lots, carry, reason = against.keys, size, _ROUND_UP, ""
+        if keys and keys[-1] >= limit_key:
+            lots, carry, reason = self._match(account, action, number, against, limit_key)
+        if reason or (lifetime is not _GTC and lifetime is not _POST_ONLY):
+            if lots and lifetime is _FOK:
+                raise StateCorrupt(f"fill-or-kill order {number} was left with {lots} lots")
+            self.emit(Closed(number, account.address, action.market, lots, reason or "unfilled"))
+            return
+        level = own.levels.get(key)
+        if level is not None and level.quantity:
+            tail = level.tail
+            order = Order(number, account, pays, level, size, lots, carry, client_id, tail)
+            tail.next = order
         else:
-            self._rest(account, action, number, own, wallet, size, credit)
+            level = own.open_level(key)
+            order = Order(number, account, pays, level, size, lots, carry, client_id)
+            level.head = order
+        level.tail = order
+        level.quantity += lots
+        own.changes += 1
+        orders[number] = order
+        if client_id:
+            account.clients[action.market, client_id] = order
+        need = lots * level.reserved_per_lot
+        pays.free -= need
+        pays.reserved += need
 
-    def _check_market_order(self, action: Place, against: BookSide, need: int) -> int:
-        """What a market order needs at least: the price of one lot, or (a sale) `need` lots.
+    def _check_lifetime(
+        self, account: Account, action: Place, against: BookSide, limit_key: int, need: int
+    ) -> int:
+        """The free units that an order needs which is a market order or not GTC.
 
-        Errors: `InvalidOrder`, `NoLiquidity`.
+        `need` is what its price and size come to. A market order that buys needs the price of
+        one lot and stops where the money ends; one that must be filled needs what that costs.
+        Errors: `InvalidOrder`, `NoLiquidity`, `WouldMatch`, `NotFillable`.
         """
-        if action.lifetime is _GTC or action.lifetime is _POST_ONLY:
-            raise InvalidOrder("a market order (price 0) must be IOC or FOK; or give it a price")
-        best = against.best
-        if best is None:
-            raise NoLiquidity(
-                f"nobody offers in {against.book.symbol} now; place a limit order instead"
+        best, lifetime = against.best, action.lifetime
+        if not action.price:
+            if lifetime in _RESTING:
+                raise InvalidOrder("a market order (price 0) is IOC or FOK; or give it a price")
+            if best is None:
+                raise NoLiquidity(
+                    f"nobody offers in {against.book.symbol} now; place a limit order instead"
+                )
+            if action.side is _BUY:
+                need = best.quote_per_lot
+        if lifetime is _POST_ONLY and best is not None and best.key >= limit_key:
+            raise WouldMatch(
+                f"a post-only order at {action.price} would match at {best.price}; move it away"
             )
-        return best.quote_per_lot if action.side is _BUY else need
-
-    def _check_fill_or_kill(
-        self, account: Account, action: Place, against: BookSide, limit_key: int
-    ) -> None:
-        """Errors: `NotFillable`; `InsufficientFunds` for a market order that costs too much."""
-        cost = cost_to_fill(account, against, limit_key, action.size, action.self_trade)
-        if cost is None:
-            raise NotFillable(
-                f"{action.size} lots cannot be filled at once; make it smaller, or use IOC"
-            )
-        quote = against.book.quote
-        if action.side is _BUY and account.wallets[quote].free < cost:
-            raise _short(account, quote, cost)
+        if lifetime is _FOK:
+            cost = cost_to_fill(account, against, limit_key, action.size, action.self_trade)
+            if cost is None:
+                raise NotFillable(
+                    f"{action.size} lots cannot be filled at once; make it smaller, or use IOC"
+                )
+            if action.side is _BUY and not action.price:
+                need = cost
+        return need
 
     def _match(
         self, account: Account, action: Place, number: int, against: BookSide, limit_key: int
     ) -> tuple[int, int, str]:
-        """Trade an order against the other side: (lots left, its fee credit, why it is closed).
+        """Trade an order against the other side: (lots left, its fee carry, why it is closed).
 
         The reason is empty when the rest of the order may stay. Makers are settled trade by
         trade, the taker and the fee account once at the end.
@@ -191,7 +204,8 @@ class Engine:
         paid_token, got_token = (book.quote, book.base) if buying else (book.base, book.quote)
         funds = None if action.price or not buying else account.wallets[paid_token].free
         left, trade, reason = action.size, book.trades, ""
-        credit = paid = got = maker_fees = taker_fees = 0
+        paid = got = maker_fees = taker_fees = 0
+        carry = _ROUND_UP
         while left and keys:
             level = levels[keys[-1]]
             if level.key < limit_key:
@@ -211,17 +225,18 @@ class Engine:
                 if not lots:
                     reason = "unfilled"
                     break
+            quote_units, base_units = lots * level.quote_per_lot, lots * lot_units
             if buying:
-                pays, gets = lots * level.quote_per_lot, lots * lot_units
+                pays, gets = quote_units, base_units
             else:
-                gets, pays = lots * level.quote_per_lot, lots * lot_units
-            due = maker.credit - pays * maker_ppm
-            maker_fee = -(due // PPM)
-            maker.credit = due % PPM
-            due = credit - gets * taker_ppm
-            taker_fee = -(due // PPM)
-            credit = due % PPM
-            maker.wallet.reserved -= gets
+                pays, gets = base_units, quote_units
+            carried = maker.carry + pays * maker_ppm
+            maker_fee = carried // PPM
+            maker.carry = carried - maker_fee * PPM
+            carry += gets * taker_ppm
+            taker_fee = carry // PPM
+            carry -= taker_fee * PPM
+            maker.pays.reserved -= gets
             owner.wallets[paid_token].free += pays - maker_fee
             touch(owner)
             left -= lots
@@ -244,7 +259,7 @@ class Engine:
             self._fees.wallets[paid_token].free += maker_fees
             self._fees.wallets[got_token].free += taker_fees
             touch(self._fees)
-        return left, credit, reason if left else "filled"
+        return left, carry, reason if left else "filled"
 
     def _prevent_self_trade(self, resting: Order, mode: SelfTrade) -> str:
         """Keep an order from meeting its own account's: why the incoming one closes, or empty."""
@@ -252,61 +267,20 @@ class Engine:
             self._remove(resting, "self")
         return "" if mode is _CANCEL_RESTING else "self"
 
-    def _close(self, account: Account, action: Place, number: int, left: int, reason: str) -> None:
-        """End an incoming order that does not come to rest."""
-        if left and action.lifetime is _FOK:
-            raise StateCorrupt(f"fill-or-kill order {number} was left with {left} lots")
-        self.emit(Closed(number, account.address, action.market, left, reason))
-
     def _finish(self, order: Order) -> None:
         """Close an order, the head of the best level, whose last lots were just traded."""
         level, account = order.level, order.account
         after = order.next
+        level.quantity -= order.remaining
         if after is None:
-            side = level.side
-            del side.levels[side.keys.pop()]
+            level.side.keys.pop()
         else:
-            level.quantity -= order.remaining
             level.head = after
             after.previous = None
         del account.orders[order.number]
         if order.client_id:
             del account.clients[level.side.market, order.client_id]
         self.emit(Closed(order.number, account.address, level.side.market, 0, "filled"))
-
-    def _rest(
-        self,
-        account: Account,
-        action: Place,
-        number: int,
-        side: BookSide,
-        wallet: Wallet,
-        lots: int,
-        credit: int,
-    ) -> None:
-        """Put what is left of an order at the end of its price's queue and reserve its funds."""
-        key = action.price if action.side is _BUY else -action.price
-        level = side.levels.get(key)
-        client_id = action.client_id
-        if level is None:
-            level = side.open_level(key)
-            order = Order(number, account, wallet, level, action.size, lots, credit, client_id)
-            level.head = order
-        else:
-            tail = level.tail
-            order = Order(
-                number, account, wallet, level, action.size, lots, credit, client_id, tail
-            )
-            tail.next = order
-        level.tail = order
-        level.quantity += lots
-        side.changes += 1
-        account.orders[number] = order
-        if client_id:
-            account.clients[side.market, client_id] = order
-        units = lots * level.reserved_per_lot
-        wallet.free -= units
-        wallet.reserved += units
 
     def _remove(self, order: Order, reason: str) -> None:
         """Take an open order out of the book and release what it reserved."""
@@ -315,7 +289,7 @@ class Engine:
         level.quantity -= remaining
         if before is None:
             if after is None:
-                side.drop(level)
+                side.close_level(level)
             else:
                 after.previous = None
                 level.head = after
@@ -326,13 +300,12 @@ class Engine:
             else:
                 after.previous = before
         side.changes += 1
-        units, wallet = remaining * level.reserved_per_lot, order.wallet
+        units, wallet = remaining * level.reserved_per_lot, order.pays
         wallet.free += units
         wallet.reserved -= units
         del account.orders[order.number]
         if order.client_id:
             del account.clients[side.market, order.client_id]
-        self.touched.add(account)
         self.emit(Closed(order.number, account.address, side.market, remaining, reason))
 
     def cancel(self, account: Account, action: Cancel) -> None:

@@ -16,7 +16,7 @@ def cost_to_fill(
 ) -> int | None:
     """The quote units for which `size` lots trade against `against`, None when they cannot.
 
-    Only levels with a key of at least `limit_key` count. The account's own orders never count:
+    Only levels with a key of at least `limit_key` count. The account's own orders never do:
     with CANCEL_RESTING they are stepped over, in the other modes nothing behind the first of
     them is reached, because meeting it cancels the incoming order. The work is bounded by the
     levels of the side, the account's open orders, and the orders of one level.

@@ -1,0 +1,66 @@
+"""How commands print: tables for people, JSON for programs, progress on the side."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+def print_json(value: Any) -> None:
+    """`value` as indented JSON on standard output; structs become objects."""
+    # Imported here: `outcry --help` prints no JSON.
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(value, enc_hook=_encoded), indent=2)
+    typer.echo(text.decode())
+
+
+def print_json_line(value: Any) -> None:
+    """`value` as one line of JSON, flushed: for commands that go on printing."""
+    import msgspec
+
+    typer.echo(msgspec.json.encode(value, enc_hook=_encoded).decode())
+    sys.stdout.flush()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table; columns whose name ends in `>` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for column in columns:
+        name = column.removesuffix(">")
+        table.add_column(name, justify="right" if column.endswith(">") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # Nothing may be cut where a program or a log reads it.
+        console = Console(highlight=False, width=_width(columns, rows))
+    console.print(table, markup=False)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[None]:
+    """Show on the terminal that `what` is under way; nothing where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(f"{what} ..."):
+        yield
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    cells = [[str(cell) for cell in row] for row in [columns, *rows]]
+    return sum(max(len(row[i]) for row in cells) + 3 for i in range(len(columns))) + 1
+
+
+def _encoded(value: Any) -> Any:
+    """What msgspec does not know: bytes are 0x hex, as everywhere in the API."""
+    return str(value)
