@@ -53,6 +53,7 @@ class ReplicaDuties(ABC):
         self._state = ReplicaState(genesis, identity, at_hand)
         self._timing = timing
         self._orphans: dict[bytes, Block] = {}
+        self._commits: list[Commit] = []
         self._held: Block | None = None
         self._proposed_round = 0
         self._entered_ms = 0

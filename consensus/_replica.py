@@ -22,6 +22,7 @@ from consensus.certificate import (
     sign_timeout,
     sign_vote,
 )
+from consensus.checkpoint import CheckpointCertificate
 from consensus.effects import (
     Broadcast,
     ChainArrived,
@@ -108,7 +109,8 @@ class Replica(ReplicaDuties):
                 effects = self._on_link_up(validator)
             case Tick():
                 effects = []
-        return effects + self._on_time(now_ms)
+        due = self._on_time(now_ms)
+        return [*effects, *self._drain_commits(), *due]
 
     def _receive(self, kind: int, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         handlers: Mapping[int, Callable[[bytes, int, int], list[Effect]]] = {
@@ -157,7 +159,8 @@ class Replica(ReplicaDuties):
                 del self._orphans[next(iter(self._orphans))]
             return [*effects, FetchChain(sender, self._state.tree.tip.height)]
         self._state.insert(block, parent)
-        return effects + self._commit_by(self._state.safety.high_qc) + self._consider(block, now_ms)
+        self._commit_by(self._state.safety.high_qc)
+        return effects + self._consider(block, now_ms)
 
     def _consider(self, block: Block, now_ms: int) -> list[Effect]:
         """Vote for a valid block of the current round if the rules and the envelopes allow."""
@@ -302,8 +305,9 @@ class Replica(ReplicaDuties):
         self._timeout_sent_ms = now_ms
         self._counts["timeouts"] += 1
         wire = codec.encode(timeout)
+        slot = slot_key(state.committee.epoch, timeout.round)
         return [
-            Persist((safety.entry(),)),
+            Persist((Entry("timeout", slot, wire), safety.entry())),
             Broadcast(Kind.TIMEOUT, wire),
             *self._count_timeout(timeout, now_ms),
         ]
@@ -319,7 +323,8 @@ class Replica(ReplicaDuties):
         if self._state.safety.round > before:
             self._given_up = 0
             self._enter(now_ms)
-        return self._commit_by(qc)
+        self._commit_by(qc)
+        return []
 
     def _adopt_timeout(self, tc: TimeoutCertificate | None, now_ms: int) -> list[Effect]:
         """Take a checked timeout certificate; it is durable at once, so that a restart of
@@ -342,11 +347,17 @@ class Replica(ReplicaDuties):
         self._state.votes.forget_below(round_)
         self._state.timeouts.forget_below(round_)
 
-    def _commit_by(self, qc: QuorumCertificate) -> list[Effect]:
+    def _commit_by(self, qc: QuorumCertificate) -> None:
+        """Commit what a certificate commits. The effects are handed out by `handle`, also when
+        the message that brought the certificate turns out to be wrong in another respect."""
         node = self._state.tree.committable(qc)
-        if node is None:
-            return []
-        return list(self._state.commit(node))
+        if node is not None:
+            self._commits += self._state.commit(node)
+
+    def _drain_commits(self) -> list[Effect]:
+        commits: list[Effect] = list(self._commits)
+        self._commits.clear()
+        return commits
 
     # Catching up
 
@@ -373,10 +384,12 @@ class Replica(ReplicaDuties):
             if parent is None:
                 raise BadChain(f"block {block.height} does not follow any that is known")
             state.insert(block, parent)
-            effects += self._adopt(block.qc, now_ms) + self._commit_by(block.qc)
+            effects += self._adopt(block.qc, now_ms)
+            self._commit_by(block.qc)
             effects += self._adopt_timeout(block.tc, now_ms)
         check_quorum(high_qc, state.committee, state.genesis.cid, state.votes.knows)
-        effects += self._adopt(high_qc, now_ms) + self._commit_by(state.safety.high_qc)
+        effects += self._adopt(high_qc, now_ms)
+        self._commit_by(state.safety.high_qc)
         return effects + self._retry_orphans(now_ms)
 
     def _retry_orphans(self, now_ms: int) -> list[Effect]:
@@ -390,7 +403,7 @@ class Replica(ReplicaDuties):
             if stale or parent is None or self._state.tree.get(block.cid) is not None:
                 continue
             self._state.insert(block, parent)
-            effects += self._commit_by(self._state.safety.high_qc)
+            self._commit_by(self._state.safety.high_qc)
             effects += self._consider(block, now_ms)
         return effects
 
@@ -405,6 +418,11 @@ class Replica(ReplicaDuties):
             return [], high
         path = [step.block for step in self._state.tree.branch(node) if step.block is not None]
         return [block.wire for block in reversed(path)], high
+
+    @property
+    def newest_checkpoint(self) -> CheckpointCertificate | None:
+        """The newest state root that two thirds of the power signed."""
+        return self._state.checkpoints.newest
 
     def statistics(self) -> ReplicaStatistics:
         state = self._state
