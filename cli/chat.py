@@ -30,7 +30,7 @@ def history(
     """Show what was said in a room, oldest first."""
     from cli._run import run
 
-    async def work() -> list[ChatView]:
+    async def work() -> "list[ChatView]":
         async with open_viewer(node) as viewer:
             return await viewer.history(room, limit=limit)
 

@@ -69,7 +69,11 @@ for _module in (book, trades, account, withdraw, status, init, doctor):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"outcry {metadata.version('outcry')}")
+        try:
+            version = metadata.version("outcry")
+        except metadata.PackageNotFoundError:
+            version = "of a checkout that is not installed"
+        typer.echo(f"outcry {version}")
         raise typer.Exit
 
 

@@ -60,6 +60,17 @@ class BookView:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountProof:
+    """An account's leaf and its way to `tree_root`; checked by `primitives.merkle.verify`."""
+
+    height: int
+    tree_root: bytes
+    index: int
+    leaf: bytes
+    path: list[list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class ExchangeStatistics:
     """What the exchange holds after its last block."""
 
@@ -310,6 +321,14 @@ class Exchange:
         checksum = crc32("|".join(sides).encode())
         return BookView(
             market, book.bids.depth(depth), book.asks.depth(depth), book.sequence, checksum
+        )
+
+    def account_proof(self, address: bytes) -> AccountProof:
+        """That an account stands in the present account tree. Errors: `UnknownAccount`."""
+        account = self.accounts.known(address)
+        index = account.index
+        return AccountProof(
+            self.height, self._tree.root, index, self._tree.leaf(index), self._tree.proof(index)
         )
 
     def statistics(self) -> ExchangeStatistics:

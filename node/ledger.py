@@ -66,6 +66,7 @@ class Ledger:
         domain: Domain,
         *,
         on_rollup: Callable[[Rollup, bytes], None],
+        on_keys: Callable[[set[tuple[bytes, bytes]]], Awaitable[None]],
     ) -> None:
         self.exchange = exchange
         self._index = index
@@ -74,6 +75,7 @@ class Ledger:
         self._domain = domain
         self._network = domain.network
         self._on_rollup = on_rollup
+        self._on_keys = on_keys
         self._previous: bytes | None = None
         self.height = 0
         self.time_ms = 0
@@ -128,6 +130,9 @@ class Ledger:
         finished = self._mempool.executed(commit.batch, block.height)
         update = BlockUpdate(block.height, block.cid, block.time_ms, result, commit.batch)
         self._feed.publish(update)
+        changed = {(row.account, row.key) for row in record.keys}
+        if changed:
+            await self._on_keys(changed)
         if self.driver is not None:
             self.driver.envelopes_finished(finished)
             signed = block.height % CHECKPOINT_HEIGHTS == 0 or result.rollup is not None

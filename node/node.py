@@ -108,6 +108,7 @@ class Node:
             self.feed,
             genesis.domain(),
             on_rollup=self._on_rollup,
+            on_keys=lambda changed: self.talk.recheck(changed),
         )
         peer_ids = [item.peer_id for item in genesis.validators]
         self.sync = Sync(network, self.replica, self.mempool, index, peer_ids, self.network)
@@ -441,11 +442,13 @@ async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node,
     network_id = genesis.network_id()
     with ExitStack() as stack:
         journal = None
-        if config.node.role == "validator":
-            journal = _open_journal(data, keys, network_id)
-            stack.callback(journal.close)
         index = Index.open(data / "index.db", network_id)
         stack.callback(index.close)
+        if config.node.role == "validator":
+            # A validator that has blocks has signed: without its journal it might contradict itself.
+            fresh = index.newest() is None
+            journal = _open_journal(data, keys, network_id, create=fresh)
+            stack.callback(journal.close)
         host, port = split_listen(config.p2p.listen)
         network_config = NetworkConfig(
             network=network_id,
@@ -460,6 +463,7 @@ async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node,
             yield Node(config, genesis, keys, index, network), journal
 
 
-def _open_journal(data: Path, keys: NodeKeys, network_id: bytes) -> Journal:
+def _open_journal(data: Path, keys: NodeKeys, network_id: bytes, *, create: bool) -> Journal:
     once = [*sorted(ONCE_KINDS), ROLLUP_KIND]
-    return Journal.open(data / "journal.db", keys.signing().public, network_id, once=once)
+    owner = keys.signing().public
+    return Journal.open(data / "journal.db", owner, network_id, once=once, create=create)

@@ -73,6 +73,11 @@ class Talk:
             await self._network.publish(TOPIC_CHAT, wire)
         return accepted.cid
 
+    async def recheck(self, changed: set[tuple[bytes, bytes]]) -> None:
+        """A block changed these (account, key) pairs: drop what they had no authority for."""
+        for account, key in changed:
+            await trio.to_thread.run_sync(self.service.recheck, account, key)
+
     def serve(self) -> None:
         """Answer other nodes' requests for history from now on."""
         self._network.serve(
