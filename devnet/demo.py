@@ -195,18 +195,10 @@ async def _report(
     state = story.cluster.state
     first = state.nodes[0].api
     validators = [await _validator(http, story.cluster, node.name) for node in state.nodes]
-    rollups = (await _get(http, f"{first}/v1/rollups?limit={ROWS_MAX}"))["rollups"]
-    for rollup in rollups:
-        if rollup["transaction"]:
-            receipt = await _receipt(http, state, rollup["transaction"])
-            story.transactions.append(
-                TransactionReport(
-                    "rollup",
-                    rollup["transaction"],
-                    int(receipt["gasUsed"], 16),
-                    int(receipt["blockNumber"], 16),
-                )
-            )
+    for tx in await _rollup_transactions(http, state):
+        receipt = await _receipt(http, state, tx)
+        gas, block = int(receipt["gasUsed"], 16), int(receipt["blockNumber"], 16)
+        story.transactions.append(TransactionReport("rollup", tx, gas, block))
     height = min(item.height for item in validators)
     archive = story.cluster.layout.root / "chain.car"
     await _export(http, first, height, archive)
@@ -228,6 +220,17 @@ async def _report(
         chat=await chat_report(http, state),
         archive=str(archive),
     )
+
+
+async def _rollup_transactions(http: httpx.AsyncClient, state: ClusterState) -> list[str]:
+    """The transactions of all rollup blocks; each is known to the validator that sent it."""
+    found: dict[int, str] = {}
+    for node in state.nodes:
+        answer = await _get(http, f"{node.api}/v1/rollups?limit={ROWS_MAX}")
+        for rollup in answer["rollups"]:
+            if rollup["transaction"]:
+                found[rollup["number"]] = rollup["transaction"]
+    return [found[number] for number in sorted(found)]
 
 
 async def _validator(http: httpx.AsyncClient, cluster: Cluster, name: str) -> ValidatorReport:

@@ -36,7 +36,7 @@ MESSAGE_BYTES_MAX = 4 << 20
 PACK_ITEMS_MAX = 200
 _KEY_MS = 10**15
 _BASE_PRICE = 10_000
-_UNITS_PER_ACCOUNT = 10**11
+_UNITS_PER_ACCOUNT = 5 * 10**9
 
 Progress = Callable[[str], None]
 
@@ -247,7 +247,7 @@ def _order(
 ) -> bytes:
     """Order number `number`: sides alternate around one price, so that about half match."""
     item = accounts[number % len(accounts)]
-    side = Side.BUY if number % 2 else Side.SELL
+    side = Side.BUY if (number + number // len(accounts)) % 2 else Side.SELL
     price = _BASE_PRICE + number * 7 % 11 - 5
     action = Place(0, side, price, 1 + number % 5, Lifetime.GTC, SelfTrade.CANCEL_RESTING, "")
     wire = sign_envelope(

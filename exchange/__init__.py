@@ -20,6 +20,9 @@ from exchange.envelope import admit as admit
 from exchange.envelope import envelope_id as envelope_id
 from exchange.envelope import judge as judge
 from exchange.events import Event as Event
-from exchange.exchange import BookView as BookView
 from exchange.exchange import Exchange as Exchange
-from exchange.exchange import ExchangeStatistics as ExchangeStatistics
+from exchange.views import AccountView as AccountView
+from exchange.views import BookView as BookView
+from exchange.views import ExchangeStatistics as ExchangeStatistics
+from exchange.views import KeyView as KeyView
+from exchange.views import OrderView as OrderView

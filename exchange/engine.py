@@ -65,8 +65,8 @@ _CANCEL_RESTING, _CANCEL_INCOMING = SelfTrade.CANCEL_RESTING, SelfTrade.CANCEL_I
 class Engine:
     """All books of an exchange.
 
-    `touched` are the accounts that others traded with since `drain`: who acted itself is known
-    to the caller.
+    `touched` collects the accounts whose state changes; an account that acts itself is added by
+    the caller, which knows it anyway.
     """
 
     def __init__(self, markets: Sequence[Market], fees: Account) -> None:

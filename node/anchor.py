@@ -80,7 +80,7 @@ class Anchor:
         journal: Journal | None,
         poll_ms: int,
         next_deposit: Callable[[], int],
-        on_committed: Callable[[int, Receipt | None], None],
+        on_committed: Callable[[int, Receipt | None, list[bytes]], None],
     ) -> None:
         self._chain = chain
         self._genesis = genesis
@@ -286,8 +286,9 @@ class Anchor:
     def _note_committed(self, number: int, height: int, receipt: Receipt | None) -> None:
         self.committed_height = max(self.committed_height, height)
         for done in range(self._committed + 1, number + 1):
-            self._on_committed(done, receipt if done == number else None)
-            self._outstanding.pop(done, None)
+            item = self._outstanding.pop(done, None)
+            signatures = [] if item is None else list(item.signatures.values())
+            self._on_committed(done, receipt if done == number else None, signatures)
             self._early.pop(done, None)
         self._committed = max(self._committed, number)
 
@@ -299,11 +300,6 @@ class Anchor:
     async def is_claimed(self, number: int, index: int) -> bool:
         """Whether a withdrawal was paid out. Errors: those of `settlement.Chain`."""
         return await self._chain.is_claimed(number, index)
-
-    def signatures(self, number: int) -> list[bytes]:
-        """The signatures gathered for an outstanding rollup block."""
-        item = self._outstanding.get(number)
-        return [] if item is None else list(item.signatures.values())
 
     def statistics(self) -> AnchorStatistics:
         return AnchorStatistics(

@@ -287,9 +287,14 @@ class Node:
         else:
             self.anchor.cut(rollup, root)
 
-    def _on_committed(self, number: int, receipt: ChainReceipt | None) -> None:
+    def _on_committed(
+        self, number: int, receipt: ChainReceipt | None, signatures: list[bytes]
+    ) -> None:
+        """Note what is known of a rollup block on chain; its sender knows the transaction."""
         if receipt is not None:
             self.index.post_rollup(number, receipt.tx)
+        if signatures:
+            self.index.sign_rollup(number, b"".join(signatures))
 
     # What the API asks for
 

@@ -2,8 +2,9 @@
 
 import msgspec
 
-from exchange.accounts import Account
-from exchange.book import Order
+from exchange import AccountView as Account
+from exchange import OrderView as OpenOrder
+from exchange.faults import UnknownAccount
 from node.api.face import NodeFace
 from node.api.markets import SideText, side_text
 from node.api.texts import Hex20, Hex32, Number, hexed
@@ -41,16 +42,20 @@ class AccountView(msgspec.Struct, frozen=True):
     balances: list[BalanceView]
     keys: list[KeyView]
     authorization_sequence: int
+    open_orders: Number
+    waiting_withdrawals: Number
 
 
 class ProofView(msgspec.Struct, frozen=True):
-    """That `leaf` stands at `index` of the 16-ary tree with `root`, the state at `height`.
+    """That `leaf` stands at `index` of the 16-ary tree of accounts with `accounts_root`.
 
-    `path` holds, for each level from the leaves up, the 15 siblings left to right.
+    `path` holds, for each level from the leaves up, the 15 siblings left to right. `root` is the
+    state root at `height`: a hash over the accounts' root and over more than the accounts.
     """
 
     height: Number
     root: Hex32
+    accounts_root: Hex32
     index: Number
     leaf: Hex32
     path: list[list[Hex32]]
@@ -72,8 +77,8 @@ def balances(node: NodeFace, account: Account) -> list[BalanceView]:
     """All tokens, also those of which the account has none."""
     tokens = node.genesis.exchange.tokens
     return [
-        BalanceView(number, tokens[number].symbol, wallet.free, wallet.reserved)
-        for number, wallet in enumerate(account.wallets)
+        BalanceView(number, tokens[number].symbol, free, reserved)
+        for number, (free, reserved) in enumerate(account.balances)
     ]
 
 
@@ -86,53 +91,64 @@ def account_view(node: NodeFace, account: Account) -> AccountView:
         balances=balances(node, account),
         keys=[
             KeyView(
-                key=hexed(public),
+                key=hexed(key.key),
                 scope=key.scope,
                 expires_ms=key.expires_ms,
-                next_nonce=key.nonces.next,
-                nonce_min=key.nonces.range.start,
-                nonce_max=key.nonces.range.stop - 1,
+                next_nonce=key.next_nonce,
+                nonce_min=key.nonce_min,
+                nonce_max=key.nonce_max,
             )
-            for public, key in sorted(account.keys.items())
+            for key in account.keys
         ],
         authorization_sequence=account.sequence,
+        open_orders=account.open_orders,
+        waiting_withdrawals=account.withdrawals,
     )
 
 
-def open_orders(node: NodeFace, account: Account) -> list[OpenOrderView]:
-    """The account's orders in the books, oldest first; their number is bounded by the engine."""
+def known_account(node: NodeFace, address: bytes) -> AccountView:
+    """Errors: `UnknownAccount`."""
+    account = node.exchange.account(address)
+    if account is None:
+        raise UnknownAccount(
+            f"account {hexed(address)} never received a deposit; deposit into the vault first"
+        )
+    return account_view(node, account)
+
+
+def open_orders(node: NodeFace, address: bytes) -> list[OpenOrderView]:
+    """The account's orders in the books, oldest first; their number is bounded by the engine.
+
+    Errors: `UnknownAccount`.
+    """
     markets = node.genesis.exchange.markets
     return [
-        _open_order(order, markets[order.level.side.market].symbol)
-        for _, order in sorted(account.orders.items())
+        _open_order(order, markets[order.market].symbol)
+        for order in node.exchange.open_orders(address)
     ]
 
 
-def _open_order(order: Order, symbol: str) -> OpenOrderView:
-    level = order.level
+def _open_order(order: OpenOrder, symbol: str) -> OpenOrderView:
     return OpenOrderView(
-        order=order.number,
+        order=order.order,
         market=symbol,
-        side=side_text(level.side.side),
-        price=level.price,
+        side=side_text(order.side),
+        price=order.price,
         size=order.size,
         remaining=order.remaining,
         client_id=order.client_id,
     )
 
 
-def known_account(node: NodeFace, address: bytes) -> AccountView:
-    """Errors: `UnknownAccount`."""
-    return account_view(node, node.exchange.accounts.known(address))
-
-
 def account_proof(node: NodeFace, address: bytes) -> ProofView:
     """Errors: `UnknownAccount`."""
-    proof = node.exchange.account_proof(address)
+    exchange = node.exchange
+    index, leaf, path = exchange.account_proof(address)
     return ProofView(
-        height=proof.height,
-        root=hexed(proof.tree_root),
-        index=proof.index,
-        leaf=hexed(proof.leaf),
-        path=[[hexed(sibling) for sibling in level] for level in proof.path],
+        height=exchange.height,
+        root=hexed(exchange.root),
+        accounts_root=hexed(exchange.accounts_root),
+        index=index,
+        leaf=hexed(leaf),
+        path=[[hexed(sibling) for sibling in level] for level in path],
     )

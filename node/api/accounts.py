@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from node.api.account_state import AccountView, ProofView, known_account
+from node.api.account_state import AccountView, ProofView, account_proof, known_account
 from node.api.markets import Limit, SideText, market_id, side_text
 from node.api.route import Call, Nothing, Route
 from node.api.texts import GivenHex20, GivenSymbol, Hex32, Number, hexed, unhexed
@@ -117,7 +117,7 @@ async def list_claims(call: Call[AccountQuery, Nothing]) -> Claims:
 
 async def read_proof(call: Call[AccountQuery, Nothing]) -> ProofView:
     """Errors: `UnknownAccount`."""
-    raise NotImplementedError
+    return account_proof(call.node, unhexed(call.parameters.address))
 
 
 def _order_view(row: OrderRow, symbol: str) -> OrderView:

@@ -127,11 +127,11 @@ class AccountChannel(Quiet):
         self._symbols = [market.symbol for market in node.genesis.exchange.markets]
 
     async def snapshot(self, topic: Topic, _publish: Publish) -> Snapshot:
-        node = self._node
-        account = node.exchange.accounts.get(_address(topic))
+        node, address = self._node, _address(topic)
+        account = node.exchange.account(address)
         if account is None:
             return Snapshot(node.exchange.height, AccountSnapshot(None, []))
-        data = AccountSnapshot(account_view(node, account), open_orders(node, account))
+        data = AccountSnapshot(account_view(node, account), open_orders(node, address))
         return Snapshot(node.exchange.height, data)
 
     def changes(self, update: Update, topics: Collection[Topic]) -> Iterator[Change]:
@@ -143,8 +143,8 @@ class AccountChannel(Quiet):
                 if address in found:
                     found[address].append(view)
         for address, views in found.items():
-            account = self._node.exchange.accounts.get(address)
-            if views and account is not None:
+            account = self._node.exchange.account(address) if views else None
+            if account is not None:
                 data = AccountUpdate(balances(self._node, account), views)
                 yield Change(Topic("account", account=hexed(address)), update.height, data)
 
