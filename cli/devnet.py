@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 VALIDATORS_MAX = 16
 GATEWAYS_MAX = 8
 TRADERS_MAX = 1_024
-LOAD_RATE_MAX = 20_000
+LOAD_ORDERS_PER_SECOND_MAX = 20_000
 LOAD_SECONDS_MAX = 86_400
 LOAD_ACCOUNTS_MAX = 1_000
 WATCH_PAUSE_S = 1.0
@@ -164,7 +164,9 @@ def status(directory: DirectoryOption = UP_DIRECTORY, json_file: JsonFileOption 
 @app.command(epilog="Example: outcry devnet load --rate 500 --seconds 60")
 def load(
     directory: DirectoryOption = UP_DIRECTORY,
-    rate: Annotated[int, typer.Option(min=1, max=LOAD_RATE_MAX, help="Orders a second.")] = 100,
+    rate: Annotated[
+        int, typer.Option(min=1, max=LOAD_ORDERS_PER_SECOND_MAX, help="Orders a second.")
+    ] = 100,
     seconds: Annotated[int, typer.Option(min=1, max=LOAD_SECONDS_MAX, help="For how long.")] = 30,
     accounts: Annotated[
         int, typer.Option(min=1, max=LOAD_ACCOUNTS_MAX, help="From how many accounts.")

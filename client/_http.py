@@ -27,7 +27,7 @@ PAUSE_S_MIN = 0.1  # between two rounds, doubled each time
 RETRY_AFTER_S_MAX = 5.0  # a node that asks for a longer pause counts as refusing
 CONNECTIONS_MAX = 64
 
-_NOT_READY = "E503"  # the node's own word that it did nothing
+_NOT_READY = "E494"  # the node's own word that it did nothing
 _DEADLINE_PASSED = 408  # the node gave up on it; what was sent may have had its effect
 _TOO_MANY = 429
 _SERVER_ERRORS = 500

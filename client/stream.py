@@ -34,7 +34,7 @@ PAUSE_S_MIN = 0.1  # between two connections, doubled each time
 PAUSE_S_MAX = 3.0
 SNAPSHOT_TIMEOUT_S = 10.0  # a node that does not send one counts as lost
 
-_PASSING = frozenset({"E483", "E484", "E485", "E487", "E503"})  # reconnecting helps
+_PASSING = frozenset({"E483", "E484", "E485", "E487", "E494"})  # reconnecting helps
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ SCOPE_DEFAULT = Scope.TRADE | Scope.WITHDRAW | Scope.CHAT
 _EXECUTED = frozenset({"executed", "committed", "final"})
 _REJECTED = "rejected"
 _NOT_FOUND = 404
+_CORRECT = "correct it, then send it again"
 
 T = TypeVar("T")
 
@@ -232,16 +233,16 @@ class Trader(Viewer):
         if found is None:
             raise NotExecuted(identity, state)
         if found.state == _REJECTED:
-            raise RefusedByNode(found.code, f"refused when its turn came: {meaning(found.code)}")
+            why = f"refused when its turn came: {meaning(found.code)}"
+            raise RefusedByNode(found.code, why, _CORRECT)
         return found
 
     @staticmethod
     def check_actions(executed: EnvelopeView) -> None:
         """Errors: `RefusedByNode` for the first action of an envelope that was refused."""
         for position, code in executed.rejections:
-            raise RefusedByNode(
-                code, f"action {position} was refused when its turn came: {meaning(code)}"
-            )
+            why = f"action {position} was refused when its turn came: {meaning(code)}"
+            raise RefusedByNode(code, why, _CORRECT)
 
     async def placed_by(self, identity: bytes) -> list[OrderView]:
         """The orders that an executed envelope placed, in the order of its actions."""

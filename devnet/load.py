@@ -25,8 +25,7 @@ from exchange.envelope import Scope, envelope_id, sign_authorization, sign_envel
 from exchange.network import NetworkGenesis
 from primitives.hashing import digest
 
-RATE_PER_SECOND_MAX = 20_000
-ACCOUNTS_ITEMS_MAX = 1_000
+POLL_MS = 200  # between two looks at whether funding has arrived
 TICK_MS = 20  # how often every node is sent its pack
 SETTLE_S_MAX = 30.0  # how long to wait for the last orders after the last was sent
 FUNDING_S_MAX = 180.0
@@ -156,7 +155,7 @@ async def _fund(
         await _deposit(state, genesis, unknown, state.traders[-1])
         with trio.fail_after(FUNDING_S_MAX):
             while not await _learn(http, api, unknown[-1]):
-                await trio.sleep(0.2)
+                await trio.sleep(POLL_MS / 1_000)
             await _authorize(http, api, genesis, unknown)
     for item in accounts:
         await _learn(http, api, item)
@@ -192,7 +191,7 @@ async def _authorize(
         if errors:
             raise DemoFailed(f"an authorization was refused: {errors[0]}")
     while not all([await _has_key(http, api, item) for item in accounts[-3:]]):
-        await trio.sleep(0.1)
+        await trio.sleep(POLL_MS / 1_000)
 
 
 async def _learn(http: httpx.AsyncClient, api: str, item: _Account) -> bool:

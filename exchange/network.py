@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from exchange.genesis import ExchangeGenesis
+from exchange.genesis import VALIDATORS_ITEMS_MAX, ExchangeGenesis
 from primitives import codec, dagcbor
 from primitives.codec import Bytes20, Bytes32, Record, Unsigned
 from primitives.eip712 import Domain
@@ -58,7 +58,9 @@ class NetworkGenesis(Record):
     name: Name
     time_ms: Unsigned
     exchange: ExchangeGenesis
-    validators: Annotated[list[ValidatorGenesis], msgspec.Meta(min_length=1, max_length=32)]
+    validators: Annotated[
+        list[ValidatorGenesis], msgspec.Meta(min_length=1, max_length=VALIDATORS_ITEMS_MAX)
+    ]
     vault: Bytes20
     vault_block: Unsigned
     contracts: list[TokenContract]

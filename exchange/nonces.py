@@ -11,7 +11,7 @@ Envelopes of one key may arrive in any order. Every nonce can be used once, down
 from exchange.faults import NonceUsed
 
 NONCE_WINDOW = 1_024  # nonces further below the highest used one are refused: E104
-NONCE_AHEAD_MAX = 1_000_000  # nonces further above the next unused one are refused: E104
+NONCES_AHEAD_MAX = 1_000_000  # nonces further above the next unused one are refused: E104
 
 _MASK = (1 << NONCE_WINDOW) - 1
 
@@ -32,13 +32,13 @@ class NonceWindow:
     @property
     def range(self) -> range:
         """The nonces that are not refused outright for being too low or too high."""
-        return range(max(0, self.next - NONCE_WINDOW), self.next + NONCE_AHEAD_MAX)
+        return range(max(0, self.next - NONCE_WINDOW), self.next + NONCES_AHEAD_MAX)
 
     def is_free(self, nonce: int) -> bool:
         """Whether `nonce` may be used now."""
         behind = self.next - 1 - nonce
         if behind < 0:
-            return -behind <= NONCE_AHEAD_MAX
+            return -behind <= NONCES_AHEAD_MAX
         return bool(self.gaps >> behind & 1)
 
     def check(self, nonce: int) -> None:

@@ -9,7 +9,7 @@ RemoteFault
     NotABatch         E406  what a peer sent as a batch is none (`node.batch`)
     BodyTooLarge      E413  more bytes than this route accepts
     TooManyRequests   E429  this client or account sends faster than its allowance
-    NotReady          E503  the node is catching up or its queue is full; try another node
+    NotReady          E494  the node is catching up or its queue is full; try another node
 LocalFault
   ConfigInvalid       E430  the configuration file cannot be used
   GenesisInvalid      E431  the genesis document cannot be used
@@ -71,7 +71,7 @@ class TooManyRequests(RequestFault):
 class NotReady(RequestFault):
     """The node is catching up, or its queue is full; try again soon or another node."""
 
-    code = "E503"
+    code = "E494"
     status = 503
 
 

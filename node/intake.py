@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 PUSH_PAUSE_MS = 4  # envelopes that come within this time leave in one message
 VERIFY_THREADS_MAX = 2  # batches of signatures checked at once; further ones wait
-PUSH_WAITING_ITEMS_MAX = 20_000  # more: clients are refused with E503
+PUSH_WAITING_ITEMS_MAX = 20_000  # more: clients are refused with E494
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from exchange import Admitted, Refused
 
-ENVELOPES_ITEMS_MAX = 100_000  # more: refused with E503 until some are executed
+ENVELOPES_ITEMS_MAX = 100_000  # more: refused with E494 until some are executed
 ENVELOPES_BYTES_MAX = 128 << 20  # likewise
 EXECUTED_HEIGHTS_MAX = 400  # an executed envelope is handed out this long, then its batch is
 WAITING_HEIGHTS_MAX = 8_000  # an envelope that no block ordered is dropped after these

@@ -116,7 +116,7 @@ class Dialler:
             self.failed += 1
             peer.failed(error)
             return
-        except Exception as error:  # noqa: BLE001  libp2p lets handshake errors of all types out
+        except Exception as error:  # noqa: BLE001  # guard: handshake errors have any type
             self.failed += 1
             peer.failed(error)
             log.warning("dial_contained", peer=peer.text, error=repr(error))

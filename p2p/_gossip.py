@@ -41,13 +41,13 @@ from primitives.faults import RemoteFault
 
 GOSSIP_BYTES_MAX: Final = 524_288  # larger payloads: announce a hash, let peers request
 RPC_BYTES_MAX: Final = 4_194_304  # larger RPCs: the stream is reset with E521
-RPC_QUEUE_MAX: Final = 1_024  # RPCs waiting for one peer; more: dropped by libp2p
+RPC_QUEUE_MESSAGES_MAX: Final = 1_024  # RPCs waiting for one peer; more: dropped by libp2p
 RPC_ITEMS_MAX: Final = 1_024  # messages, subscriptions, control entries of one RPC (E521)
 TOPICS_MAX: Final = 64  # that one peer may subscribe to; more: ignored
 TOPIC_BYTES_MAX: Final = 128  # longer names: ignored
-SEEN_MAX: Final = 65_536  # payloads remembered; older ones count as new
+SEEN_ITEMS_MAX: Final = 65_536  # payloads remembered; older ones count as new
 IDENTITY_BYTES_MAX: Final = 128  # of a message's sender, key, signature
-PENDING_PER_PEER_MAX: Final = 16  # messages kept for a peer whose subscriptions are unknown
+PENDING_PER_PEER_ITEMS_MAX: Final = 16  # messages kept for a peer whose subscriptions are unknown
 IDONTWANT_BYTES_MIN: Final = 4_096  # "do not send me" costs more than a smaller duplicate
 HEARTBEAT_S: Final = 1
 MESH_DEGREE: Final = 6
@@ -81,7 +81,7 @@ class _WideQueues(dict[ID, RpcQueue]):
     """libp2p makes each peer's queue 32 RPCs long and drops in silence; these are longer."""
 
     def __setitem__(self, peer: ID, queue: RpcQueue) -> None:
-        queue._queue.max_size = RPC_QUEUE_MAX
+        queue._queue.max_size = RPC_QUEUE_MESSAGES_MAX
         queue.max_message_size = RPC_BYTES_MAX
         super().__setitem__(peer, queue)
 
@@ -99,7 +99,7 @@ class _Mesh(GossipSub):
             adaptive_gossip_enabled=False,
             spam_protection_enabled=False,  # ten messages a second, our own included
             eclipse_protection_enabled=False,
-            max_pending_messages_per_peer=PENDING_PER_PEER_MAX,
+            max_pending_messages_per_peer=PENDING_PER_PEER_ITEMS_MAX,
         )
         self.forwarded = 0
 
@@ -122,7 +122,7 @@ class _Wire(Pubsub):
         super().__init__(host, mesh, max_subscriptions_per_peer=TOPICS_MAX)
         self._owner = owner
         self.seen_messages.stop()
-        self.seen_messages = SeenKeys(SEEN_MAX)  # type: ignore[assignment]
+        self.seen_messages = SeenKeys(SEEN_ITEMS_MAX)  # type: ignore[assignment]
         self.peer_queues = _WideQueues()
         # Seconds would repeat after a quick restart, and peers drop what they have seen.
         self.counter = time.time_ns()
@@ -169,7 +169,7 @@ class Gossip:
         self._peers = peers
         self._prefix = prefix
         self._subscriptions: dict[str, _Subscription] = {}
-        self._payloads = SeenKeys(SEEN_MAX)
+        self._payloads = SeenKeys(SEEN_ITEMS_MAX)
         self._rates = RateTable(limits.gossip_per_second, PEERS_MAX * TOPICS_MAX)
         self._counts: Counter[str] = Counter()
         self.contained = 0
@@ -272,7 +272,7 @@ class Gossip:
             await self.mesh.publish(forwarder, message)
         except RemoteFault as fault:
             self._peers.of(forwarder).refuse(fault)
-        except Exception as error:
+        except Exception as error:  # guard: of a peer
             self.contained += 1
             log.warning("gossip_contained", peer=str(forwarder), exc_info=error)
 
@@ -327,7 +327,7 @@ class Gossip:
             return True
         try:
             return bool(subscription.accept(payload))
-        except Exception as error:
+        except Exception as error:  # guard: of a topic's own check
             self.contained += 1
             log.warning("gossip_check_failed", topic=subscription.name, exc_info=error)
             return False
@@ -356,7 +356,7 @@ def _payload_key(topic: str, payload: bytes) -> bytes:
 def _is_signed(message: rpc_pb2.Message) -> bool:
     try:
         return bool(signature_validator(message))
-    except Exception:  # noqa: BLE001  libp2p raises on malformed authors and keys
+    except Exception:  # noqa: BLE001  # guard: libp2p raises anything on malformed keys
         return False
 
 
@@ -364,7 +364,7 @@ def _parse(body: bytes) -> rpc_pb2.RPC:
     rpc = rpc_pb2.RPC()
     try:
         rpc.ParseFromString(body)
-    except Exception as error:  # protobuf's DecodeError has no stable home
+    except Exception as error:  # guard: protobuf's DecodeError has no stable home
         raise GossipMalformed("an RPC is no protobuf") from error
     items = len(rpc.publish) + len(rpc.subscriptions)
     if rpc.HasField("control"):

@@ -59,7 +59,7 @@ class Guard:
         except STREAM_ERRORS as error:
             peer.failed(error)
             await reset(stream)
-        except Exception as error:
+        except Exception as error:  # guard: of a peer's stream
             self.contained += 1
             peer.refuse(StreamBroken(f"the handler of {stream.get_protocol()} gave up"))
             log.warning("handler_contained", peer=peer.text, error=repr(error), exc_info=error)
@@ -99,7 +99,7 @@ class Guard:
         """Await `act()`; what it raises is logged and counted, never passed on."""
         try:
             await act()
-        except Exception as error:  # noqa: BLE001  the guard of a peer
+        except Exception as error:  # noqa: BLE001  # guard: of a peer
             self.contained += 1
             self._peers.of(peer).failed(error)
             log.warning("contained", what=what, peer=str(peer), error=repr(error))

@@ -21,7 +21,7 @@ from p2p._streams import (
     send_all,
 )
 from p2p.faults import MessageTooLarge, OutboxFull, PeerSilent, StrangerStream, StreamBroken
-from p2p.frames import KIND_MAX, MESSAGE_BYTES_MAX, FrameDecoder, Message, encode_frame
+from p2p.frames import KINDS_MAX, MESSAGE_BYTES_MAX, FrameDecoder, Message, encode_frame
 from p2p.limits import Limits
 from p2p.outbox import Outbox
 from p2p.peers import Peer, PeerTable
@@ -252,7 +252,7 @@ class Links:
 
 
 def _check(kind: int, payload: bytes) -> None:
-    if not 0 <= kind <= KIND_MAX:
-        raise ValueError(f"kind {kind} is not in 0..{KIND_MAX}")
+    if not 0 <= kind <= KINDS_MAX:
+        raise ValueError(f"kind {kind} is not in 0..{KINDS_MAX}")
     if len(payload) > MESSAGE_BYTES_MAX:
         raise MessageTooLarge(len(payload), MESSAGE_BYTES_MAX)

@@ -132,7 +132,7 @@ class Requests:
             self._refused += 1
             log.debug("request_refused", peer=peer.text, protocol=service.name, code=fault.code)
             return _refusal(fault)
-        except Exception as error:
+        except Exception as error:  # guard: of a request's handler
             self._refused += 1
             self.contained += 1
             log.warning("request_handler_failed", protocol=service.name, exc_info=error)

@@ -61,7 +61,7 @@ class CreditReader:
             return b""
         except STREAM_ERRORS:
             raise
-        except Exception as error:
+        except Exception as error:  # guard: libp2p raises any type
             raise _broken("reading", error) from error
         self._owed += len(data)
         if self._owed >= self._window_bytes // 2:
@@ -116,7 +116,7 @@ async def open_stream(host: BasicHost, peer: ID, protocol: TProtocol) -> INetStr
         return await host.new_stream(peer, [protocol])
     except STREAM_ERRORS:
         raise
-    except Exception as error:
+    except Exception as error:  # guard: libp2p raises any type
         raise _broken("opening", error) from error
 
 
@@ -139,7 +139,7 @@ async def send_all(stream: INetStream, data: bytes) -> None:
         raise
     except STREAM_ERRORS:
         raise
-    except Exception as error:
+    except Exception as error:  # guard: libp2p raises any type
         raise _broken("writing", error) from error
     if not done:
         await close_connection(stream)

@@ -57,7 +57,7 @@ def parse_peer_id(text: str) -> ID:
 def _public_key_in(peer: ID) -> Any:
     try:
         return peer.extract_public_key()
-    except Exception as error:
+    except Exception as error:  # guard: multihash code raises any type
         raise ValueError("the peer id holds no public key") from error
 
 

@@ -52,6 +52,8 @@ class PeerFault(RemoteFault):
 
 
 class FrameTooLarge(PeerFault):
+    """A frame's length is above FRAME_BYTES_MAX."""
+
     code = "E501"
 
     def __init__(self, length: int, limit: int) -> None:
@@ -59,6 +61,8 @@ class FrameTooLarge(PeerFault):
 
 
 class FrameMalformed(PeerFault):
+    """The messages inside a frame do not add up to its length."""
+
     code = "E502"
 
     def __init__(self, detail: str) -> None:
@@ -66,6 +70,8 @@ class FrameMalformed(PeerFault):
 
 
 class FrameCrowded(PeerFault):
+    """More messages in one frame than FRAME_MESSAGES_MAX."""
+
     code = "E503"
 
     def __init__(self, limit: int) -> None:
@@ -73,6 +79,8 @@ class FrameCrowded(PeerFault):
 
 
 class StrangerStream(PeerFault):
+    """A validator stream from a peer that is no validator."""
+
     code = "E504"
 
     def __init__(self) -> None:
@@ -80,6 +88,8 @@ class StrangerStream(PeerFault):
 
 
 class StreamsExceeded(PeerFault):
+    """Too many streams, open or per second."""
+
     code = "E505"
 
     def __init__(self, limit: float, unit: str) -> None:
@@ -87,6 +97,8 @@ class StreamsExceeded(PeerFault):
 
 
 class FlowViolated(PeerFault):
+    """Bytes sent beyond what the receive windows allow."""
+
     code = "E506"
 
     def __init__(self, held: int, limit: int) -> None:
@@ -94,6 +106,8 @@ class FlowViolated(PeerFault):
 
 
 class PeerSilent(PeerFault):
+    """Neither a heartbeat nor the answer to a ping in time."""
+
     code = "E507"
 
     def __init__(self, limit_ms: int) -> None:
@@ -101,6 +115,8 @@ class PeerSilent(PeerFault):
 
 
 class StrangersExceeded(PeerFault):
+    """No room for another peer that is no validator."""
+
     code = "E508"
 
     def __init__(self, limit: int) -> None:
@@ -108,6 +124,8 @@ class StrangersExceeded(PeerFault):
 
 
 class StreamBroken(PeerFault):
+    """A stream ended inside a frame, or its handler gave up on it."""
+
     code = "E509"
 
     def __init__(self, detail: str) -> None:
@@ -115,6 +133,8 @@ class StreamBroken(PeerFault):
 
 
 class WriteStalled(PeerFault):
+    """The peer stopped reading."""
+
     code = "E510"
 
     def __init__(self, limit_ms: int) -> None:
@@ -122,6 +142,8 @@ class WriteStalled(PeerFault):
 
 
 class OutboxFull(PeerFault):
+    """The peer reads more slowly than we must send."""
+
     code = "E511"
 
     def __init__(self, messages: int, size: int) -> None:
@@ -133,6 +155,8 @@ class GossipFault(RemoteFault):
 
 
 class GossipMalformed(GossipFault):
+    """Not a gossip message that this network uses."""
+
     code = "E521"
 
     def __init__(self, detail: str) -> None:
@@ -140,6 +164,8 @@ class GossipMalformed(GossipFault):
 
 
 class GossipUnsigned(GossipFault):
+    """The signature does not belong to the sender."""
+
     code = "E522"
 
     def __init__(self) -> None:
@@ -147,6 +173,8 @@ class GossipUnsigned(GossipFault):
 
 
 class GossipRateExceeded(GossipFault):
+    """More messages than a peer may pass on per topic."""
+
     code = "E523"
 
     def __init__(self, per_second: float) -> None:
@@ -154,6 +182,8 @@ class GossipRateExceeded(GossipFault):
 
 
 class GossipRefused(GossipFault):
+    """The topic's own check refused the payload."""
+
     code = "E524"
 
     def __init__(self) -> None:
@@ -182,6 +212,8 @@ class RequestRefused(RequestFault):
 
 
 class RequestTimeout(RequestFault):
+    """No answer before the deadline."""
+
     code = "E532"
 
     def __init__(self, deadline_ms: int) -> None:
@@ -189,6 +221,8 @@ class RequestTimeout(RequestFault):
 
 
 class RequestTooLarge(RequestFault):
+    """The request is above what the protocol takes."""
+
     code = "E533"
 
     def __init__(self, size: int, limit: int) -> None:
@@ -196,6 +230,8 @@ class RequestTooLarge(RequestFault):
 
 
 class ResponseTooLarge(RequestFault):
+    """The response is above what the requester takes."""
+
     code = "E534"
 
     def __init__(self, size: int, limit: int) -> None:
@@ -203,6 +239,8 @@ class ResponseTooLarge(RequestFault):
 
 
 class ResponseMalformed(RequestFault):
+    """The response is not framed as PROTOCOL says."""
+
     code = "E535"
 
     def __init__(self, detail: str) -> None:
@@ -210,6 +248,8 @@ class ResponseMalformed(RequestFault):
 
 
 class RequestRateExceeded(RequestFault):
+    """More requests than a peer may make."""
+
     code = "E536"
 
     def __init__(self, limit: float, unit: str) -> None:
@@ -217,6 +257,8 @@ class RequestRateExceeded(RequestFault):
 
 
 class RequestUnanswered(RequestFault):
+    """The handler failed for reasons of its own."""
+
     code = "E537"
 
     def __init__(self) -> None:
@@ -228,6 +270,8 @@ class AddressFault(RemoteFault):
 
 
 class AddressMalformed(AddressFault):
+    """Not a TCP multiaddr that ends in /p2p/<peer id>."""
+
     code = "E541"
 
     def __init__(self, address: str) -> None:
@@ -236,6 +280,8 @@ class AddressMalformed(AddressFault):
 
 
 class PeerUnreachable(AddressFault):
+    """No connection, and no known address answers."""
+
     code = "E542"
 
     def __init__(self, peer: str, detail: str) -> None:
@@ -243,6 +289,8 @@ class PeerUnreachable(AddressFault):
 
 
 class AddressesExceeded(AddressFault):
+    """No room for another address."""
+
     code = "E543"
 
     def __init__(self, limit: int, unit: str) -> None:
@@ -250,6 +298,8 @@ class AddressesExceeded(AddressFault):
 
 
 class HostFailed(LocalFault):
+    """The libp2p host stopped by itself."""
+
     code = "E551"
 
     def __init__(self, detail: str) -> None:
@@ -257,6 +307,8 @@ class HostFailed(LocalFault):
 
 
 class ListenFailed(LocalFault):
+    """The listening address cannot be had."""
+
     code = "E552"
 
     def __init__(self, host: str, port: int, detail: str) -> None:
@@ -264,6 +316,8 @@ class ListenFailed(LocalFault):
 
 
 class MessageTooLarge(LocalFault):
+    """A message of ours is above the size that peers accept."""
+
     code = "E553"
 
     def __init__(self, size: int, limit: int) -> None:
@@ -271,6 +325,8 @@ class MessageTooLarge(LocalFault):
 
 
 class NameTaken(LocalFault):
+    """A protocol or topic of that name is already in use."""
+
     code = "E554"
 
     def __init__(self, kind: str, name: str) -> None:

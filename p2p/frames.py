@@ -18,7 +18,7 @@ from p2p.faults import FrameCrowded, FrameMalformed, FrameTooLarge
 
 FRAME_BYTES_MAX: Final = 8_388_608  # larger: the stream is reset with E501
 FRAME_MESSAGES_MAX: Final = 16_384  # more: the stream is reset with E503
-KIND_MAX: Final = 255
+KINDS_MAX: Final = 255
 
 LENGTH_BYTES: Final = 4
 MESSAGE_HEADER_BYTES: Final = 5

@@ -31,7 +31,9 @@ from p2p.statistics import NetworkStatistics, PeerStatus
 from primitives.faults import LocalFault
 
 STOP_MS_MAX: Final = 3_000  # a host that takes longer to close is cut off
-GOSSIP_QUEUE_MAX: Final = 1_024  # messages waiting for a subscriber, unless it says otherwise
+GOSSIP_QUEUE_MESSAGES_MAX: Final = (
+    1_024  # messages waiting for a subscriber, unless it says otherwise
+)
 
 log = structlog.get_logger(__name__)
 
@@ -146,7 +148,11 @@ class Network:
         await self._gossip.publish(topic, payload)
 
     def subscribe(
-        self, topic: str, *, accept: Accept | None = None, queue_max: int = GOSSIP_QUEUE_MAX
+        self,
+        topic: str,
+        *,
+        accept: Accept | None = None,
+        queue_max: int = GOSSIP_QUEUE_MESSAGES_MAX,
     ) -> trio.MemoryReceiveChannel[GossipMessage]:
         """What peers pass on under `topic`, each payload once; never what this node published.
 
@@ -271,7 +277,7 @@ class Network:
                     with trio.move_on_after(STOP_MS_MAX / 1_000) as scope:
                         scope.shield = True
                         await self._close_host()
-        except Exception as error:
+        except Exception as error:  # guard: of the host while it stops
             fault = _only_local_fault(error)
             if fault is not None:
                 raise fault from None

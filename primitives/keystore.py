@@ -26,7 +26,7 @@ from primitives.durable import replace_file
 from primitives.faults import LocalFault
 
 FILE_BYTES_MAX = 65_536  # larger: refused with E010
-SCRYPT_COST_MAX = 1 << 20  # a file that asks for more is refused with E010
+SCRYPT_ROUNDS_MAX = 1 << 20  # a file that asks for more is refused with E010
 _SCRYPT_MEMORY_BYTES_MAX = 2**31 - 1  # the most that OpenSSL's binding takes
 _FORMAT = "outcry/keystore/1"
 
@@ -45,7 +45,7 @@ class WrongPassphrase(LocalFault):
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     format: str
-    scrypt_n: Annotated[int, msgspec.Meta(ge=2, le=SCRYPT_COST_MAX)]
+    scrypt_n: Annotated[int, msgspec.Meta(ge=2, le=SCRYPT_ROUNDS_MAX)]
     scrypt_r: Annotated[int, msgspec.Meta(ge=1, le=32)]
     scrypt_p: Annotated[int, msgspec.Meta(ge=1, le=16)]
     salt: bytes

@@ -7,7 +7,7 @@ from exchange import OrderView as OpenOrder
 from exchange.faults import UnknownAccount
 from node.api.face import NodeFace
 from node.api.markets import SideText, side_text
-from node.api.texts import Hex20, Hex32, Number, hexed
+from node.api.texts import Hex, Hex20, Hex32, Number, hexed
 
 
 class BalanceView(msgspec.Struct, frozen=True):
@@ -47,15 +47,18 @@ class AccountView(msgspec.Struct, frozen=True):
 
 
 class ProofView(msgspec.Struct, frozen=True):
-    """That `leaf` stands at `index` of the 16-ary tree of accounts with `accounts_root`.
+    """That `leaf` stands at `index` of the accounts below the state root at `height`.
 
-    `path` holds, for each level from the leaves up, the 15 siblings left to right. `root` is the
-    state root at `height`: a hash over the accounts' root and over more than the accounts.
+    `path` holds, for each level of the 16-ary tree from the leaves up, the 15 siblings left to
+    right; it leads to `accounts_root`. `root` is the digest, under "outcry/state/1" and the
+    network, of `accounts_root`, `history` and `counters`.
     """
 
     height: Number
     root: Hex32
     accounts_root: Hex32
+    history: Hex32
+    counters: Hex
     index: Number
     leaf: Hex32
     path: list[list[Hex32]]
@@ -144,10 +147,13 @@ def account_proof(node: NodeFace, address: bytes) -> ProofView:
     """Errors: `UnknownAccount`."""
     exchange = node.exchange
     index, leaf, path = exchange.account_proof(address)
+    accounts_root, history, counters = exchange.root_parts
     return ProofView(
         height=exchange.height,
         root=hexed(exchange.root),
-        accounts_root=hexed(exchange.accounts_root),
+        accounts_root=hexed(accounts_root),
+        history=hexed(history),
+        counters=hexed(counters),
         index=index,
         leaf=hexed(leaf),
         path=[[hexed(sibling) for sibling in level] for level in path],

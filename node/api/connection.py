@@ -17,6 +17,7 @@ from anyio.abc import ByteStream, SocketAttribute
 SEND_TIMEOUT_S: Final = 10.0  # one write that takes longer: the connection is dropped
 CLOSING_TIMEOUT_S: Final = 5.0  # from our close frame to the end of the connection
 CLOSING_BYTES_MAX: Final = 65_536  # received after our close frame: more ends it at once
+LINGER_TIMEOUT_S: Final = 0.25  # what works for a client that left gets this long to notice
 RECEIVE_BYTES_MAX: Final = 65_536  # taken from the socket at a time
 _HTTP: Final = b"HTTP/1."
 _SWITCHING: Final = b"HTTP/1.1 101"
@@ -25,7 +26,11 @@ _CLOSE_FRAME: Final = 0x88  # FIN and opcode 8, RFC 6455 section 5.2
 
 
 class Connection(ByteStream):
-    """A socket stream with bounds; `abort` ends it at once from any task."""
+    """A socket stream with bounds; `abort` ends it at once from any task.
+
+    Whatever works for the client runs in `scope`, which is cancelled soon after the client left:
+    the server's timers would otherwise hold on to the connection until they run out.
+    """
 
     def __init__(self, stream: trio.SocketStream, send_timeout_s: float = SEND_TIMEOUT_S) -> None:
         self._stream = stream
@@ -35,6 +40,7 @@ class Connection(ByteStream):
         self._receive_until = math.inf
         self._receiving: trio.CancelScope | None = None
         self._after_close = 0
+        self.scope = trio.CancelScope()
         self.timed_out = False
 
     @property
@@ -43,13 +49,17 @@ class Connection(ByteStream):
 
     async def receive(self, max_bytes: int = RECEIVE_BYTES_MAX) -> bytes:
         """Bytes of the client. Errors: those of anyio's streams."""
-        with trio.CancelScope(deadline=self._receive_until) as self._receiving:
-            data: bytes = await self._translated(self._stream.receive_some, max_bytes)
-            if self._receive_until != math.inf:
-                self._after_close += len(data)
-            if data and self._after_close <= CLOSING_BYTES_MAX:
-                return data
-        raise anyio.EndOfStream
+        try:
+            with trio.CancelScope(deadline=self._receive_until) as self._receiving:
+                data: bytes = await self._translated(self._stream.receive_some, max_bytes)
+                if self._receive_until != math.inf:
+                    self._after_close += len(data)
+                if data and self._after_close <= CLOSING_BYTES_MAX:
+                    return data
+            raise anyio.EndOfStream
+        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self.scope.deadline = min(self.scope.deadline, trio.current_time() + LINGER_TIMEOUT_S)
+            raise
 
     async def send(self, item: bytes) -> None:
         """Write all of `item`. Errors: BrokenResourceError, also when it takes too long."""

@@ -14,7 +14,7 @@ from primitives import document
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The node takes orders; one that does not answers E503."""
+    """The node takes orders; one that does not answers E494."""
 
     ready: bool
     height: Number

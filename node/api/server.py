@@ -38,7 +38,7 @@ from node.metrics import Metric, from_statistics
 
 log = structlog.get_logger(__name__)
 
-CONNECTIONS_MAX: Final = 1_024  # more: answered with E503 and closed
+CONNECTIONS_MAX: Final = 1_024  # more: answered with E494 and closed
 CONNECTIONS_PER_CLIENT_MAX: Final = 256  # likewise
 BACKLOG_CONNECTIONS_MAX: Final = 512  # waiting in the kernel; more are refused there
 HEADERS_BYTES_MAX: Final = 16_384  # larger: 431
@@ -155,7 +155,8 @@ class Server:
                 if is_admitted:
                     state: Any = ConnectionState({})
                     server = TCPServer(self._app, self._config, self._context, state, connection)  # type: ignore[arg-type]
-                    await server.run()
+                    with connection.scope:
+                        await server.run()
                 else:
                     await self._turn_away(connection)
         except* Exception:  # guard: one connection must not end the others

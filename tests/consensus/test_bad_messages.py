@@ -153,7 +153,7 @@ def test_a_forged_block_is_refused(world):
 
 @pytest.mark.parametrize("voters", [(), (0, 1, 2), (0, 0, 1, 2, 3), (3, 2, 1, 0)])
 def test_a_certificate_needs_distinct_voters_in_order_and_a_quorum(world, voters):
-    parent, high_qc = newest(world)
+    _parent, high_qc = newest(world)
     qc = quorum(world, high_qc.round, high_qc.block, voters)
     with pytest.raises(BadCertificate):
         give(world, Kind.PROPOSAL, proposal(world, qc=qc).wire)

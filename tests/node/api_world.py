@@ -1,15 +1,17 @@
 """A node without a network: real exchange, ledger, storage, intake and chat, driven by hand.
 
-    async with open_world(tmp_path) as world:
-        await world.fund(trader)
-        await world.submit(trader.place(...))
-        await world.block()
+async with open_world(tmp_path) as world:
+    await world.fund(trader)
+    await world.submit(trader.place(...))
+    await world.block()
 """
 
 import os
+import queue
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ from exchange.actions import Action, Lifetime, Place, SelfTrade, Side, Withdraw
 from exchange.envelope import Scope, sign_authorization, sign_envelope
 from exchange.genesis import ExchangeGenesis, Market, Token
 from exchange.network import NetworkGenesis, TokenContract
+from node.api.server import serve_api
 from node.config import ApiSection, Config, EvmSection, NodeSection
 from node.feed import BlockUpdate, ChatUpdate, Feed
 from node.genesis import agreement
@@ -42,6 +45,7 @@ from storage import Index
 
 START_MS = 1_700_000_000_000
 BLOCK_MS = 1_000
+START_TIMEOUT_S = 30
 FUNDS = 1_000_000_000_000
 MARKET = "BTC-USD"
 ALL_SCOPES = Scope.TRADE | Scope.TRANSFER | Scope.WITHDRAW | Scope.CHAT
@@ -62,9 +66,7 @@ class Trader:
         return "0x" + self.address.hex()
 
     def sign(self, network: bytes, *actions: Action, last_valid: int = 10_000) -> bytes:
-        wire = sign_envelope(
-            self.key, network, self.address, self.nonce, last_valid, list(actions)
-        )
+        wire = sign_envelope(self.key, network, self.address, self.nonce, last_valid, list(actions))
         self.nonce += 1
         return wire
 
@@ -132,9 +134,7 @@ class LocalNode:
     """What the API sees of a node (`node.api.face.NodeFace`), without peers and chain."""
 
     def __init__(self, genesis: NetworkGenesis, keys: NodeKeys, index: Index, api: ApiSection):
-        self.config = Config(
-            NodeSection("solo"), EvmSection(["http://127.0.0.1:1"]), api=api
-        )
+        self.config = Config(NodeSection("solo"), EvmSection(["http://127.0.0.1:1"]), api=api)
         self.genesis = genesis
         self.network = genesis.network_id()
         self.index = index
@@ -209,9 +209,7 @@ class LocalNode:
         ]
         proof = ["0x" + item.hex() for item in keccak_proof(leaves, row.leaf)]
         account = "0x" + row.account.hex()
-        return ClaimView(
-            row.rollup, row.leaf, account, row.token, row.units, proof, True, False
-        )
+        return ClaimView(row.rollup, row.leaf, account, row.token, row.units, proof, True, False)
 
     def status(self) -> Status:
         return Status(
@@ -300,9 +298,7 @@ class World:
     async def block(self) -> BlockUpdate:
         """Execute everything that was admitted and not executed, as the next block."""
         node = self.node
-        waiting = [
-            name for name in list(node.mempool._held) if not node.mempool.is_executed(name)
-        ]
+        waiting = [name for name in list(node.mempool._held) if not node.mempool.is_executed(name)]
         commit = Commit(self._make_block(waiting), tuple(waiting))
         with node.feed.subscribe() as updates:
             await self._commits.send(commit)
@@ -358,3 +354,62 @@ async def open_world(directory: Path, **api: int) -> AsyncIterator[World]:
             nursery.cancel_scope.cancel()
     finally:
         index.close()
+
+
+class Furnished:
+    """A served world with two traders, orders, trades, a rollup block and a chat message."""
+
+    def __init__(self) -> None:
+        self.alice, self.bob, self.stranger = Trader(1), Trader(2), Trader(3)
+        self.url = ""
+        self.world: Any = None
+        self.placed = b""
+        self.rejected = b""
+        self.said = b""
+
+    async def furnish(self, world: World) -> None:
+        self.world = world
+        alice, bob = self.alice, self.bob
+        await world.fund(alice, bob)
+        self.placed = await world.do(
+            alice, buy(100, 5, client_id="first"), sell(120, 3), buy(90, 7)
+        )
+        await world.do(bob, sell(100, 2))
+        self.rejected = await world.do(bob, buy(100, 10**9), withdraw(0, 500, bob.address))
+        await world.do(alice, withdraw(1, 700, bob.address))
+        self.said = await world.node.say(alice.say(world.network, "hello"))
+
+
+@contextmanager
+def served(directory: Path, **api: int) -> Iterator[Furnished]:
+    """A furnished world, served by a real server in a thread of its own."""
+    furnished = Furnished()
+    started: queue.Queue[Any] = queue.Queue()
+
+    async def main() -> None:
+        async with open_world(directory, **api) as world:
+            await furnished.furnish(world)
+            async with trio.open_nursery() as nursery:
+                furnished.url = await nursery.start(serve_api, world.node, "127.0.0.1", 0)
+                started.put((trio.lowlevel.current_trio_token(), nursery.cancel_scope))
+                await trio.sleep_forever()
+
+    def run() -> None:
+        try:
+            trio.run(main)
+        except BaseException as error:
+            started.put(error)
+            raise
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    found = started.get(timeout=START_TIMEOUT_S)
+    if isinstance(found, BaseException):
+        raise found
+    token, scope = found
+    try:
+        yield furnished
+    finally:
+        token.run_sync_soon(scope.cancel)
+        thread.join(START_TIMEOUT_S)
+        assert not thread.is_alive()
