@@ -14,7 +14,6 @@ LocalFault
   ConfigInvalid       E430  the configuration file cannot be used
   GenesisInvalid      E431  the genesis document cannot be used
   KeysMismatch        E432  the keystore is not that of the validator named in the configuration
-  NodeRunning         E433  another process already uses this data directory
   StorageMismatch     E434  stored blocks do not give the stored state
 """
 
@@ -91,12 +90,6 @@ class KeysMismatch(LocalFault):
     """The keystore is not that of the validator named in the configuration."""
 
     code = "E432"
-
-
-class NodeRunning(LocalFault):
-    """Another process already uses this data directory."""
-
-    code = "E433"
 
 
 class StorageMismatch(LocalFault):

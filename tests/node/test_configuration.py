@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from exchange.genesis import ExchangeGenesis, Market, Token
-from exchange.network import NetworkGenesis, TokenContract
+from exchange.network import NetworkGenesis
 from node.config import load_config, split_listen
 from node.faults import ConfigInvalid, GenesisInvalid, KeysMismatch
 from node.genesis import agreement, check_genesis, load_genesis, save_genesis
 from node.keys import create_keys, load_keys, save_keys
 from primitives import document, keystore
+from tests.genesis import make_genesis
 
 GOOD = """
 [node]
@@ -23,28 +23,6 @@ def write(tmp_path, text):
     path = tmp_path / "config.toml"
     path.write_text(text)
     return path
-
-
-def make_genesis(count=4, **changes):
-    keys = [create_keys() for _ in range(count)]
-    validators = [key.public(f"v{i}", 1) for i, key in enumerate(keys)]
-    fields = {
-        "name": "test",
-        "time_ms": 1,
-        "exchange": ExchangeGenesis(
-            1,
-            [Token("XOM", 8), Token("USD", 6)],
-            [Market("XOM-USD", 0, 1, 10, 1, 1_000, 2_000)],
-            bytes(20),
-            [1] * count,
-            1_000,
-        ),
-        "validators": validators,
-        "vault": b"\x01" * 20,
-        "vault_block": 5,
-        "contracts": [TokenContract(b"\x02" * 20, 1), TokenContract(b"\x03" * 20, 1)],
-    }
-    return NetworkGenesis(**(fields | changes))
 
 
 def test_a_short_configuration_gets_sane_defaults(tmp_path):
