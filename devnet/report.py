@@ -94,7 +94,9 @@ def load_report(path: Path) -> DemoReport:
             raise ReportUnreadable(f"{path} is too large to be a report")
         return msgspec.json.decode(path.read_bytes(), type=DemoReport)
     except OSError as error:
-        raise ReportUnreadable(f"cannot read {path}: {error.strerror}") from None
+        raise ReportUnreadable(
+            f"cannot read {path}: {error.strerror}; make one with: outcry devnet demo --json {path}"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportUnreadable(
             f"{path} is not a report ({error}); make one with: outcry devnet demo --json {path}"

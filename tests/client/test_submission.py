@@ -1,6 +1,7 @@
 """An envelope is accepted exactly once, whatever the nodes and the way to them do."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -140,6 +141,24 @@ async def test_nobody_answering_after_it_was_sent_is_an_unknown_outcome(
             await trader.cancel_all()
     assert len(set(node.posts)) == 1
     assert len(caught.value.envelope) == 32
+
+
+async def test_a_connection_cut_after_the_request_leaves_the_outcome_unknown(
+    serve_node: Serve, wallet: Wallet
+) -> None:
+    async def cut(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65_536)
+        await stream.aclose()
+
+    node = await serve_node()
+    async with trio.open_nursery() as nursery, Trader.connect(node.url, wallet) as trader:
+        await trader.cancel_all()
+        (listener,) = await nursery.start(partial(trio.serve_tcp, cut, 0, host="127.0.0.1"))
+        trader._nodes.endpoints[:] = [f"http://127.0.0.1:{listener.socket.getsockname()[1]}"]
+        wire = await trader.sign([CancelAll(None)])
+        with pytest.raises(Unanswered):
+            await trader.send_many([wire])
+        nursery.cancel_scope.cancel()
 
 
 async def test_another_node_is_asked_when_the_first_is_away(
