@@ -30,7 +30,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    table = Table(header_style="dim")
     for column in columns:
         name = column.removesuffix(">")
         table.add_column(name, justify="right" if column.endswith(">") else "left", no_wrap=True)
@@ -40,6 +40,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     if not console.is_terminal:
         # Nothing may be cut where a program or a log reads it.
         console = Console(highlight=False, width=_width(columns, rows))
+    # Above the table and not in it, where a long title would be broken to the table's width.
+    console.print(title, style="bold", markup=False, soft_wrap=True)
     console.print(table, markup=False)
 
 

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -309,6 +310,8 @@ def _show_load(report: "LoadReport") -> None:
 
 
 def _show_demo(report: "DemoReport") -> None:
+    from devnet.creation import TOKENS
+
     print_table(
         "validators",
         ["id", "pid>", "height>", "checkpoint>", "root", "peers>", "memory MB>"],
@@ -335,11 +338,22 @@ def _show_demo(report: "DemoReport") -> None:
         ["what", "block>", "gas>", "transaction"],
         [(item.what, item.block, item.gas, item.tx) for item in report.settlement],
     )
+    decimals = {token.symbol: token.decimals for token in TOKENS}
+
+    def amount(units: int, token: str) -> Decimal:
+        return Decimal(units).scaleb(-decimals[token])
+
     print_table(
-        "balances on chain, in exchange units",
+        "balances on chain",
         ["trader", "token", "before>", "after>", "change>"],
         [
-            (item.trader, item.token, item.before, item.after, f"{item.after - item.before:+}")
+            (
+                item.trader,
+                item.token,
+                f"{amount(item.before, item.token):,}",
+                f"{amount(item.after, item.token):,}",
+                f"{amount(item.after - item.before, item.token):+,}",
+            )
             for item in report.balances
         ],
     )

@@ -30,6 +30,7 @@ from primitives.faults import Fault
 EXIT_REFUSED = 1
 EXIT_WRONG_USE = 2
 EXIT_NOT_THERE = 3
+EXIT_INTERRUPTED = 130
 
 # By code, because the classes would have to be imported before anything went wrong.
 _EXITS = {
@@ -111,7 +112,7 @@ def main() -> None:
         typer.echo(explain(fault), err=True)
         raise SystemExit(exit_code(fault)) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(EXIT_INTERRUPTED) from None
     finally:
         _flush()
 

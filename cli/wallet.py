@@ -290,7 +290,8 @@ def _authorize(
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{told['state']}: key {told['key']} now has scope {scope!r}")
+        names = ", ".join(part.name.lower() for part in scope if part.name) or "do nothing"
+        typer.echo(f"{told['state']}: key {told['key']} may {names}")
 
 
 def _scope(text: str) -> "Scope":

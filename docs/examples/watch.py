@@ -1,0 +1,36 @@
+"""Follow a market's book and its room side by side, through reconnects.
+
+python docs/examples/watch.py http://127.0.0.1:8001,http://127.0.0.1:8002 BTC-USD
+"""
+
+import sys
+
+import trio
+
+from outcry import Viewer
+
+
+async def watch_book(viewer: Viewer, market: str) -> None:
+    grid = viewer.grid(market)
+    async with viewer.stream("book", market=market) as updates:
+        async for update in updates:
+            # `update.book` is whole, and its checksum was compared with the node's.
+            if update.book and update.book.bids and update.book.asks:
+                bid, ask = update.book.bids[0][0], update.book.asks[0][0]
+                print(f"{market}: {grid.price_text(bid)} / {grid.price_text(ask)}")
+
+
+async def listen(viewer: Viewer, room: str) -> None:
+    async with viewer.listen(room) as messages:
+        async for message in messages:
+            print(f"{message.account[:10]}: {message.text!r}")
+
+
+async def main(nodes: str, market: str) -> None:
+    async with Viewer.connect(nodes.split(",")) as viewer, trio.open_nursery() as nursery:
+        nursery.start_soon(watch_book, viewer, market)
+        nursery.start_soon(listen, viewer, market)
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])
