@@ -9,8 +9,8 @@ is its fastest way.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from cython_orderbook import Order as CythonOrder
-from cython_orderbook import OrderBook, OrderSide
+from cython_orderbook.orderbook import Order as CythonOrder
+from cython_orderbook.orderbook import OrderBook, OrderSide
 from lightmatchingengine.lightmatchingengine import LightMatchingEngine
 from pyorderbook import Book, ask, bid
 
@@ -59,7 +59,7 @@ class Light:
     """lightmatchingengine: pure Python, a dict of lists; the best price by min() or max()."""
 
     def __init__(self) -> None:
-        self._engine = LightMatchingEngine()
+        self._engine: Any = LightMatchingEngine()  # type: ignore[no-untyped-call]
         self._log: list[list[Any]] = []
 
     def apply(self, block: Sequence[Message]) -> None:

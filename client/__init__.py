@@ -63,7 +63,13 @@ from client.views import Status as Status
 from client.views import TradeView as TradeView
 from client.wallet import Wallet as Wallet
 from client.wallet import parse_address as parse_address
+from exchange.actions import Action as Action
+from exchange.actions import Cancel as Cancel
+from exchange.actions import CancelAll as CancelAll
+from exchange.actions import CancelClient as CancelClient
 from exchange.actions import Lifetime as Lifetime
+from exchange.actions import Place as Place
 from exchange.actions import SelfTrade as SelfTrade
 from exchange.actions import Side as Side
+from exchange.actions import Withdraw as Withdraw
 from exchange.envelope import Scope as Scope

@@ -32,6 +32,13 @@ _DEADLINE_PASSED = 408  # the node gave up on it; what was sent may have had its
 _TOO_MANY = 429
 _SERVER_ERRORS = 500
 
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+)
+
 T = TypeVar("T")
 
 
@@ -173,7 +180,7 @@ class Nodes:
                 method, endpoint + path, params=parameters, content=content, headers=headers
             ) as response:
                 data = await _bounded(response, endpoint)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+        except _NOT_SENT as error:
             raise _Lost(str(error) or type(error).__name__, sent=False) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _Lost(str(error) or type(error).__name__, sent=True) from None

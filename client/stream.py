@@ -32,6 +32,7 @@ UPDATES_WAITING_ITEMS_MAX = 256  # unread updates; then the socket is not read f
 ATTEMPTS_MAX = 8  # connections in a row that brought no update: `StreamBroken`
 PAUSE_S_MIN = 0.1  # between two connections, doubled each time
 PAUSE_S_MAX = 3.0
+STEADY_S_MIN = 30.0  # a connection that lasted so long counts as a good one, updates or not
 SNAPSHOT_TIMEOUT_S = 10.0  # a node that does not send one counts as lost
 
 _PASSING = frozenset({"E483", "E484", "E485", "E487", "E494"})  # reconnecting helps
@@ -113,6 +114,7 @@ class Stream:
             while True:
                 self._idle += 1
                 self._connections += 1
+                began = trio.current_time()
                 try:
                     async with open_socket(self._endpoints[0]) as socket:
                         await self._follow(socket)
@@ -121,6 +123,8 @@ class Stream:
                 except ClientFault as fault:
                     self._fault = fault
                     return
+                if trio.current_time() - began > STEADY_S_MIN:
+                    self._idle = 0
                 if self._idle >= ATTEMPTS_MAX:
                     self._fault = StreamBroken(self._channel, self._idle, reason)
                     return

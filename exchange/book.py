@@ -15,8 +15,6 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from exchange.actions import Side
 from exchange.genesis import Market
 from primitives.codec import AMOUNT_MAX
@@ -27,24 +25,48 @@ if TYPE_CHECKING:
 EMPTY_LEVELS_MAX = 256  # beyond those in use; then all empty ones are let go of
 
 
-class Order(msgspec.Struct, eq=False):
+class Order:
     """An open order. `remaining` of its `size` lots rest in `level`.
 
-    What it reserves is in the wallet `pays`.
-    `carry` is the part of a unit, in millionths, that its fees carry from fill to fill; see
-    `exchange.engine`.
+    What it reserves is in the wallet `pays`. `carry` is the part of a unit, in millionths, that
+    its fees carry from fill to fill; see `exchange.engine`.
     """
 
-    number: int
-    account: Account
-    pays: Wallet
-    level: Level
-    size: int
-    remaining: int
-    carry: int
-    client_id: str
-    previous: Order | None = None
-    next: Order | None = None
+    __slots__ = (
+        "account",
+        "carry",
+        "client_id",
+        "level",
+        "next",
+        "number",
+        "pays",
+        "previous",
+        "remaining",
+        "size",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        account: Account,
+        pays: Wallet,
+        level: Level,
+        size: int,
+        remaining: int,
+        carry: int,
+        client_id: str,
+        previous: Order | None,
+    ) -> None:
+        self.number = number
+        self.account = account
+        self.pays = pays
+        self.level = level
+        self.size = size
+        self.remaining = remaining
+        self.carry = carry
+        self.client_id = client_id
+        self.previous = previous
+        self.next: Order | None = None
 
 
 class Level:

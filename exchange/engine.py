@@ -144,7 +144,7 @@ class Engine:
             tail.next = order
         else:
             level = own.open_level(key)
-            order = Order(number, account, pays, level, size, lots, carry, client_id)
+            order = Order(number, account, pays, level, size, lots, carry, client_id, None)
             level.head = order
         level.tail = order
         level.quantity += lots
@@ -194,8 +194,7 @@ class Engine:
     ) -> tuple[int, int, str]:
         """Trade an order against the other side: (lots left, its fee carry, why it is closed).
 
-        The reason is empty when the rest of the order may stay. Makers are settled trade by
-        trade, the taker and the fee account once at the end.
+        The reason is empty when the rest may stay. The taker and the fees are settled at the end.
         """
         keys, levels, emit, touch = against.keys, against.levels, self.emit, self.touched.add
         book, side, address = against.book, action.side, account.address

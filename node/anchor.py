@@ -35,7 +35,7 @@ DEPOSITS_PER_VIEW_ITEMS_MAX = 32  # more are reported with the next view
 OUTSTANDING_ITEMS_MAX = 1_024  # rollup blocks waiting for the chain; signatures beyond are dropped
 TURN_MS = 6_000  # how long a validator has for its turn before the next takes over
 COMMITTED_POLL_MS = 1_000  # how often the chain is asked while a rollup block is outstanding
-HEARTBEAT_MS = 10_000  # the chain's head is reported at least this often
+HEARTBEAT_MS = 10_000  # the chain's head, and deposits not credited yet, are reported this often
 FAILURE_PAUSE_MS_MAX = 10_000  # back-off stops growing here
 ROLLUP_KIND = "rollup"
 _NUMBER_BYTES = 8
@@ -124,11 +124,13 @@ class Anchor:
             await trio.sleep(pause_ms / 1_000)
 
     async def _look(self) -> None:
-        start = max(self._next_deposit(), self._reported)
-        view = await self._chain.deposits_view(start, DEPOSITS_PER_VIEW_ITEMS_MAX)
-        self._number, self._deposits = view.number, view.count
         now = trio.current_time()
         due = self._reported_at is None or now > self._reported_at + HEARTBEAT_MS / 1_000
+        credited = self._next_deposit()
+        # What was reported long ago and is not credited yet may have been cut off: once more.
+        start = credited if due else max(credited, self._reported)
+        view = await self._chain.deposits_view(start, DEPOSITS_PER_VIEW_ITEMS_MAX)
+        self._number, self._deposits = view.number, view.count
         if self.driver is None or self._index is None or not (view.deposits or due):
             return
         deposits = [

@@ -15,11 +15,15 @@ More of it in docs/examples.
 """
 
 from client import AccountView as AccountView
+from client import Action as Action
 from client import Amount as Amount
 from client import AmountOffGrid as AmountOffGrid
 from client import BalanceView as BalanceView
 from client import BookDiverged as BookDiverged
 from client import BookView as BookView
+from client import Cancel as Cancel
+from client import CancelAll as CancelAll
+from client import CancelClient as CancelClient
 from client import CandleView as CandleView
 from client import Chain as Chain
 from client import ChainRefused as ChainRefused
@@ -43,6 +47,7 @@ from client import NotCredited as NotCredited
 from client import NotExecuted as NotExecuted
 from client import OrderView as OrderView
 from client import OutcomeUnknown as OutcomeUnknown
+from client import Place as Place
 from client import ReceiptInvalid as ReceiptInvalid
 from client import RefusedByNode as RefusedByNode
 from client import Reverted as Reverted
@@ -65,6 +70,7 @@ from client import Viewer as Viewer
 from client import Wallet as Wallet
 from client import WalletExists as WalletExists
 from client import WalletInvalid as WalletInvalid
+from client import Withdraw as Withdraw
 from client import WrongChain as WrongChain
 from client import parse_address as parse_address
 from client import plain as plain

@@ -106,7 +106,5 @@ class Connection(ByteStream):
             return await call(*arguments)
         except trio.ClosedResourceError:
             raise anyio.ClosedResourceError from None
-        except trio.BrokenResourceError:
-            raise anyio.BrokenResourceError from None
-        except trio.BusyResourceError:
-            raise anyio.BusyResourceError("write to") from None
+        except (trio.BrokenResourceError, trio.BusyResourceError):
+            raise anyio.BrokenResourceError from None  # busy: it is being closed at this moment
