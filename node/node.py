@@ -450,7 +450,7 @@ async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node,
         index = Index.open(data / "index.db", network_id)
         stack.callback(index.close)
         if config.node.role == "validator":
-            # A validator that has blocks has signed: without its journal it might contradict itself.
+            # A validator that has blocks has signed; without its journal it might do so again.
             fresh = index.newest() is None
             journal = _open_journal(data, keys, network_id, create=fresh)
             stack.callback(journal.close)

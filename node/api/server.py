@@ -113,8 +113,8 @@ class Server:
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Serve until cancelled; then streams hear of it, and requests get a little time."""
         async with trio.open_nursery() as nursery:
-            connections: trio.Nursery = await nursery.start(self._hold_connections)
             try:
+                connections: trio.Nursery = await nursery.start(self._hold_connections)
                 await trio.serve_listeners(self._serve_one, listeners, handler_nursery=connections)
             finally:
                 self._stopping.set()

@@ -54,11 +54,19 @@ def run(name: str, *words: str, **environment: str) -> str:
 
 @pytest.mark.cluster
 def test_the_first_trade_is_made(network: SingleNode) -> None:
-    wallet = Wallet.create()
+    wallet = Wallet.from_hex(Wallet.create().evm.secret.hex())
     network.bank.fund(wallet, 10**9)
     told = run("first_trade", network.url, network.bank.url, wallet.evm.secret.hex())
+    trio.run(clear, network, wallet)
     assert "open, 0 lots filled" in told
     assert "USD: 700 free" in told
+
+
+async def clear(network: SingleNode, wallet: Wallet) -> None:
+    """Leave no order behind for other tests to meet."""
+    async with Trader.connect(network.url, wallet) as trader:
+        await trader.wait_executed((await trader.cancel_all()).id)
+        assert await trader.orders() == []
 
 
 async def prepare(network: SingleNode, wallet: Wallet) -> None:

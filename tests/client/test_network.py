@@ -184,6 +184,7 @@ async def test_the_account_and_trades_streams_tell_what_happened(
                 update = await anext(updates)
                 assert update.data["events"][0]["type"] == "placed"
                 assert update.data["events"][0]["envelope"] == "0x" + order.id.hex()
+                await trader.wait_executed((await trader.cancel_all()).id)
             async with trader.stream("trades", market="BTC-USD") as updates:
                 snapshot = await anext(updates)
                 msgspec.convert(snapshot.data["trades"], list[TradeView])

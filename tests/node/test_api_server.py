@@ -315,7 +315,7 @@ async def test_a_client_that_reads_nothing_loses_its_connection():
     accepted = Connection(await listener.accept(), send_timeout_s=0.2)
     as_the_server_does = trio.CancelScope(shield=True)
     with trio.fail_after(WAIT_S), pytest.raises(anyio.BrokenResourceError), as_the_server_does:
-        await accepted.send(bytes(50_000_000))
+        await accepted.send(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(50_000_000))
     assert accepted.timed_out
     with pytest.raises(anyio.ClosedResourceError):
         await accepted.receive()
