@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 import msgspec
 import trio
@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from node.api.markets import Limit
 from node.api.route import Call, Media, Nothing, Route
-from node.api.texts import Cid, Hex32, Number, cid_bytes, hexed
+from node.api.texts import Cid, GivenCid, Hex32, Number, cid_bytes, hexed
 from node.faults import BadRequest, NotFound
 from primitives.cid import to_text
 from storage import BlockRow, Index, TransactionRow, export_heights
@@ -83,7 +83,7 @@ class BlockQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RawQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    cid: Annotated[str, msgspec.Meta(max_length=128)]
+    cid: GivenCid
 
 
 class ExportQuery(

@@ -8,6 +8,7 @@ from chat import PAGE_MESSAGES_MAX, ChatService, KeptMessage, admit_message
 from node.api.route import JSON, Call, Nothing, Route
 from node.api.texts import (
     Cid,
+    GivenCid,
     GivenHex,
     GivenSymbol,
     Hex20,
@@ -54,7 +55,7 @@ class Said(msgspec.Struct, frozen=True):
 class MessagesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     room: GivenSymbol
     limit: Annotated[int, msgspec.Meta(ge=1, le=PAGE_MESSAGES_MAX)] = MESSAGES
-    before: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    before: GivenCid | None = None
 
 
 class RoomQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,6 +36,8 @@ from primitives.faults import RemoteFault
 log = structlog.get_logger(__name__)
 
 BODY_TIMEOUT_S: Final = 10.0  # a body that takes longer: E408
+DRAIN_BYTES_MAX: Final = 16 << 20  # of a body that nobody wants; a longer one is cut off
+DRAIN_TIMEOUT_S: Final = 1.0  # likewise
 REQUEST_DEADLINE_S: Final = 15.0  # an answer that takes longer: E491
 CONTENT_LENGTH_CHARS_MAX: Final = 12  # longer numbers there: E413
 UNKNOWN_CLIENT: Final = "unknown"
@@ -124,8 +126,11 @@ class Door:
                 return
             allowed, standing = self._services.allowance.spend_request(client_of(scope))
 
+            body = _Body(scope, receive)
+
             async def send_with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
+                    await body.drain()
                     self._by_status[str(message["status"])] += 1
                     headers = MutableHeaders(scope=message)
                     headers.raw.extend(standing.headers())
@@ -134,7 +139,7 @@ class Door:
                 await send(message)
 
             inner = app if allowed else self.refuse(refused(standing, "requests"))
-            await inner(scope, receive, send_with_headers)
+            await inner(scope, body.receive, send_with_headers)
 
         return admitted
 
@@ -142,6 +147,33 @@ class Door:
         return DoorStatistics(
             self._by_status.total(), dict(self._by_status), dict(self._by_code), self._guarded
         )
+
+
+class _Body:
+    """The body of a request that may be answered before it was read.
+
+    What is left is read and dropped then: a connection that is closed over unread bytes is reset,
+    and the client might lose the answer that tells it what was wrong.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        self._is_whole = length == b"0" and b"transfer-encoding" not in headers
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._is_whole = True
+        return message
+
+    async def drain(self) -> None:
+        """Drop what is left, up to a bound; beyond it the connection is closed."""
+        dropped = 0
+        with trio.move_on_after(DRAIN_TIMEOUT_S):
+            while not self._is_whole and dropped <= DRAIN_BYTES_MAX:
+                dropped += len((await self.receive()).get("body", b""))
 
 
 def client_of(scope: Scope) -> str:

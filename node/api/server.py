@@ -106,6 +106,8 @@ class Server:
         self._context = WorkerContext(None)
         self._live: set[Connection] = set()
         self._by_client: Counter[str] = Counter()
+        self._connections: trio.Nursery | None = None
+        self._opened = trio.Event()
         self._stopping = trio.Event()
         self._left = trio.Event()
         self._counts = {"accepted": 0, "turned_away": 0, "timed_out": 0, "guarded": 0}
@@ -113,17 +115,21 @@ class Server:
     async def serve(self, listeners: list[trio.SocketListener]) -> None:
         """Serve until cancelled; then streams hear of it, and requests get a little time."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hold_connections)
             try:
-                connections: trio.Nursery = await nursery.start(self._hold_connections)
-                await trio.serve_listeners(self._serve_one, listeners, handler_nursery=connections)
+                await self._opened.wait()
+                await trio.serve_listeners(
+                    self._serve_one, listeners, handler_nursery=self._connections
+                )
             finally:
                 self._stopping.set()
 
-    async def _hold_connections(self, task_status: Any) -> None:
+    async def _hold_connections(self) -> None:
         """The nursery of all connections: it outlives a cancellation by STOP_GRACE_S."""
         async with trio.open_nursery() as connections:
             connections.cancel_scope.shield = True
-            task_status.started(connections)
+            self._connections = connections
+            self._opened.set()
             await self._stopping.wait()
             await self._context.terminated.set()
             with trio.move_on_after(STOP_GRACE_S):

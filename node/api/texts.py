@@ -9,6 +9,7 @@ from node.faults import BadRequest
 from primitives import cid
 from primitives.codec import AMOUNT_MAX
 
+CID_CHARS_MAX: Final = 128  # longer texts of a CID: refused with E401
 HEX_CHARS_MAX: Final = 65_538  # longer hex in a request is refused with E401
 
 Hex = Annotated[str, msgspec.Meta(pattern="^0x([0-9a-f]{2})*$")]
@@ -21,6 +22,7 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX)]
 GivenHex = Annotated[str, msgspec.Meta(pattern="^0x([0-9a-fA-F]{2})+$", max_length=HEX_CHARS_MAX)]
 GivenHex20 = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-fA-F]{40}$")]
 GivenHex32 = Annotated[str, msgspec.Meta(pattern="^0x[0-9a-fA-F]{64}$")]
+GivenCid = Annotated[str, msgspec.Meta(max_length=CID_CHARS_MAX)]  # the rest: `cid_bytes`
 GivenSymbol = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9-]{1,25}$")]
 
 

@@ -107,6 +107,9 @@ def test_an_expired_envelope_is_e103(world):
 
 def test_an_envelope_valid_too_far_ahead_is_e110(world):
     far = world.exchange.height + 1 + LIFETIME_HEIGHTS_MAX
+    world.exchange.check(
+        world.alice.envelope(buy(1, 1), last_valid=far), far - LIFETIME_HEIGHTS_MAX
+    )
     assert refused(world, world.alice.envelope(buy(1, 1), last_valid=far + 1)) == "E110"
     with pytest.raises(LifetimeTooLong):
         world.exchange.check(world.alice.envelope(buy(1, 1), last_valid=far + 1), 2)

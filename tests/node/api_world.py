@@ -26,6 +26,7 @@ from exchange.actions import Action, Lifetime, Place, SelfTrade, Side, Withdraw
 from exchange.envelope import Scope, sign_authorization, sign_envelope
 from exchange.genesis import ExchangeGenesis, Market, Token
 from exchange.network import NetworkGenesis, TokenContract
+from exchange.receipt import Receipt
 from node.api.server import serve_api
 from node.config import ApiSection, Config, EvmSection, NodeSection
 from node.feed import BlockUpdate, ChatUpdate, Feed
@@ -141,6 +142,7 @@ class LocalNode:
         self.feed = Feed()
         self.exchange = Exchange(genesis.exchange, self.network)
         self.mempool = Mempool()
+        self.waiting: list[bytes] = []
         self.is_ready = True
         self.ledger = Ledger(
             self.exchange,
@@ -173,7 +175,11 @@ class LocalNode:
         return row is not None and bool(row.scope & Scope.CHAT)
 
     async def submit(self, wires: list[bytes]) -> Any:
-        return await self.intake.submit(wires)
+        answers = await self.intake.submit(wires)
+        for answer in answers:
+            if isinstance(answer, Receipt) and answer.envelope not in self.waiting:
+                self.waiting.append(answer.envelope)
+        return answers
 
     async def say(self, wire: bytes) -> bytes:
         now_ms = time.time_ns() // 1_000_000
@@ -248,7 +254,6 @@ class World:
         self.network = node.network
         self._key = keys.signing()
         self._tip = agreement(node.genesis).cid
-        self._waiting: list[bytes] = []
         self._deposits: list[Deposit] = []
         self._accumulator = node.exchange.deposits.accumulator
         self._commits, commits = trio.open_memory_channel[Commit](1)
@@ -298,7 +303,8 @@ class World:
     async def block(self) -> BlockUpdate:
         """Execute everything that was admitted and not executed, as the next block."""
         node = self.node
-        waiting = [name for name in list(node.mempool._held) if not node.mempool.is_executed(name)]
+        waiting = [name for name in node.waiting if not node.mempool.is_executed(name)]
+        node.waiting.clear()
         commit = Commit(self._make_block(waiting), tuple(waiting))
         with node.feed.subscribe() as updates:
             await self._commits.send(commit)

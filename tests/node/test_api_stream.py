@@ -7,80 +7,14 @@ from zlib import crc32
 import msgspec
 import pytest
 import trio
-from trio_websocket import ConnectionClosed, ConnectionRejected, open_websocket_url
+from trio_websocket import ConnectionRejected, wrap_client_stream
 
 from exchange.actions import CancelAll, Lifetime
 from node.api import stream as streams
-from node.api.channels.account import AccountSnapshot, AccountUpdate
-from node.api.channels.blocks import BlocksData
-from node.api.channels.book import BookData
-from node.api.channels.candles import CandlesData
-from node.api.channels.chat import ChatData
-from node.api.channels.trades import TradesData
 from node.api.server import serve_api
-from node.api.topics import StreamMessage
+from node.feed import FEED_ITEMS_MAX, ChatUpdate
+from tests.node.api_client import WAIT_S, Client, connected
 from tests.node.api_world import MARKET, Trader, buy, open_world, sell, withdraw
-
-WAIT_S = 20
-DATA = {
-    "book": (BookData, BookData),
-    "trades": (TradesData, TradesData),
-    "candles": (CandlesData, CandlesData),
-    "account": (AccountSnapshot, AccountUpdate),
-    "chat": (ChatData, ChatData),
-    "blocks": (BlocksData, BlocksData),
-}
-
-
-class Client:
-    """One end of a stream; checks the shape and the number of everything it hears."""
-
-    def __init__(self, socket):
-        self.socket = socket
-        self.sequences = {}
-
-    async def send(self, **request):
-        await self.socket.send_message(msgspec.json.encode(request).decode())
-
-    async def hear(self):
-        with trio.fail_after(WAIT_S):
-            text = await self.socket.get_message()
-        message = msgspec.json.decode(text, type=StreamMessage)
-        told = msgspec.json.decode(text)
-        assert msgspec.json.decode(msgspec.json.encode(message)) == told
-        if told["type"] in ("snapshot", "update"):
-            self.check(told)
-        return told
-
-    def check(self, told):
-        names = ("channel", "market", "interval", "account", "room")
-        key = tuple(told.get(name) for name in names)
-        if told["type"] == "snapshot":
-            self.sequences[key] = told["sequence"]
-        else:
-            self.sequences[key] += 1
-            assert told["sequence"] == self.sequences[key]
-        shape = DATA[told["channel"]][told["type"] == "update"]
-        data = msgspec.convert(told["data"], shape)
-        assert msgspec.json.decode(msgspec.json.encode(data)) == told["data"]
-
-    async def ask(self, **request):
-        await self.send(**request)
-        return await self.hear()
-
-    async def subscribe(self, channel, **fields):
-        told = await self.ask(op="subscribe", channel=channel, **fields)
-        assert told["type"] == "snapshot", told
-        return told
-
-    async def closed(self):
-        """The code and reason with which the node closed, after whatever it had still said."""
-        with trio.fail_after(WAIT_S):
-            while True:
-                try:
-                    await self.socket.get_message()
-                except ConnectionClosed as closed:
-                    return closed.reason.code, closed.reason.reason
 
 
 @asynccontextmanager
@@ -90,12 +24,6 @@ async def serving(directory, **api):
         world.url = url.replace("http://", "ws://") + "/v1/stream"
         yield world
         nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def connected(world):
-    async with open_websocket_url(world.url) as socket:
-        yield Client(socket)
 
 
 @pytest.fixture
@@ -421,7 +349,8 @@ async def test_a_stream_that_wants_nothing_is_closed(world, monkeypatch):
     monkeypatch.setattr(streams, "IDLE_TIMEOUT_S", 0.2)
     async with connected(world) as silent, connected(world) as listening:
         await listening.subscribe("blocks")
-        assert (await silent.closed())[0] == 4009
+        code, reason = await silent.closed()
+        assert (code, reason.split(":")[0]) == (4009, "E485")
         await world.block()
         assert (await listening.hear())["type"] == "update"
 
@@ -472,11 +401,12 @@ async def test_a_mistake_in_a_channel_ends_its_streams_and_not_the_node(world, m
 
 
 async def test_when_the_feed_is_lost_streams_begin_anew(world):
+    await world.node.say(world.alice.say(world.network, "hello"))
+    (kept,) = world.node.chat.history(MARKET, 1)
     async with connected(world) as client:
         await client.subscribe("blocks")
-        feed = world.node.feed
-        for channel in list(feed._listeners):
-            feed._drop(channel)
+        for _ in range(FEED_ITEMS_MAX + 1):  # more than anybody can take at once
+            world.node.feed.publish(ChatUpdate(kept.cid, kept.message))
         code, reason = await client.closed()
         assert (code, reason.split(":")[0]) == (1013, "E484")
     async with connected(world) as client:
@@ -487,9 +417,11 @@ async def test_when_the_feed_is_lost_streams_begin_anew(world):
 
 async def test_a_stream_that_does_not_read_is_cut_off(world, monkeypatch):
     monkeypatch.setattr(streams, "OUTGOING_BYTES_MAX", 300_000)
-    async with connected(world) as slow, connected(world) as reading:
-        raw = slow.socket._stream.socket
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    port = int(world.url.split(":")[2].partition("/")[0])
+    async with connected(world) as reading, trio.open_nursery() as nursery:
+        raw = await trio.open_tcp_stream("127.0.0.1", port)
+        raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow = Client(await wrap_client_stream(nursery, raw, "x", "/v1/stream"))
         await slow.subscribe("account", account=world.alice.hex)
         await reading.subscribe("blocks")
         orders = [buy(1, 1, lifetime=Lifetime.IOC) for _ in range(64)]
