@@ -14,6 +14,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+PEERS = ROOT / "tests" / "p2p"
 ANVIL = ROOT / ".extras" / "bin" / "anvil"
 
 settings.register_profile("here", deadline=None)
@@ -79,7 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("cluster"):  # two clusters on two cores only measure each other
+        # Two of these on two cores would only measure each other.
+        if item.get_closest_marker("cluster") or item.path.is_relative_to(PEERS):
             item.add_marker(pytest.mark.xdist_group("cluster"))
         if item.get_closest_marker("extras") and not ANVIL.exists():
             item.add_marker(pytest.mark.skip(reason="needs anvil; make setup-extras brings it"))

@@ -47,6 +47,7 @@ async def assert_serving(network, stock_host, seed):
         b"\x13/multistream/1.0.0\n\x07/noise\n\xff\xff" + secrets.token_bytes(200),
         b"\x80" * 50,
     ],
+    ids=["nothing", "zeros", "noise", "http", "handshake", "long handshake", "varints"],
 )
 async def test_raw_garbage_on_the_port_changes_nothing(make_config, stock_host, make_seed, garbage):
     async with open_network(make_config(0, validators=2)) as network:
