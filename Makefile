@@ -10,13 +10,17 @@ ARGS ?=
 TEST_WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: help setup demo devnet test test-long setup-extras lint bench lock clean distclean
+.PHONY: help setup compile demo devnet test test-long setup-extras lint bench lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv from the lock; at once when nothing changed
 	@scripts/setup
+	@.venv/bin/python scripts/compile --stale
+
+compile: setup ## optional: compile the matching engine with mypyc, about 2.5 times as fast
+	@.venv/bin/python scripts/compile
 
 demo: setup ## five validators, a chain, two traders: deposit, trade, talk, withdraw
 	@.venv/bin/outcry devnet demo $(ARGS)
@@ -45,6 +49,7 @@ lock: ## write requirements.lock from pyproject.toml; ARGS=--upgrade for newer v
 clean: ## remove caches and build output; keeps .venv, .extras and networks' state
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache \
 	    .coverage .coverage.* .setup benchmarks/out
+	@python3 scripts/compile --clean
 	@find . -path ./.venv -prune -o -path ./.extras -prune -o -path ./.git -prune -o \
 	    -type d -name __pycache__ -print0 | xargs -0 -r rm -rf
 
