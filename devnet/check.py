@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from devnet.demo import MARKET, chat_report
+from devnet.demo import MARKET, chat_report, wait_height
 from devnet.layout import ClusterState
 from devnet.replay import Replayed, replay
 from devnet.report import DemoReport
@@ -33,7 +33,10 @@ class Finding(msgspec.Struct, frozen=True):
 async def check_report(
     report: DemoReport, state: ClusterState, genesis: NetworkGenesis
 ) -> list[Finding]:
-    """Compare everything that can be asked again. Errors: those of httpx when a node is away."""
+    """Compare everything that can be asked again.
+
+    Errors: those of httpx when a node is away, `DemoFailed` when it does not catch up.
+    """
     async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False) as http:
         findings = [
             _finding("the network is the one of the genesis", report.network, state.network),
@@ -52,10 +55,9 @@ async def _check_nodes(
 ) -> list[Finding]:
     findings = []
     for node in state.nodes:
-        status = (await http.get(f"{node.api}/v1/status")).json()
-        highest = max((item.height for item in report.validators), default=0)
+        highest = max([len(report.blocks), *(item.height for item in report.validators)])
         at_least = f"at least {highest}"
-        seen = status["height"]
+        seen = await wait_height(http, node.api, highest)
         findings.append(
             Finding(
                 f"{node.name} stands at or above the report's height",

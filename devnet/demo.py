@@ -38,6 +38,7 @@ AGREE_S_MAX = 30.0  # how long nodes may take to show the same history
 POLL_S = 0.1
 REQUEST_TIMEOUT_S = 20.0
 ROWS_MAX = 1_000
+CERTIFYING_HEIGHTS = 3  # blocks above one that prove it final to whoever replays the export
 EXPORT_HEIGHTS_MAX = 2_000
 _DEPOSIT_BASE, _DEPOSIT_QUOTE = Decimal(500), Decimal(2_000)
 
@@ -199,7 +200,8 @@ async def _report(
         receipt = await _receipt(http, state, tx)
         gas, block = int(receipt["gasUsed"], 16), int(receipt["blockNumber"], 16)
         story.transactions.append(TransactionReport("rollup", tx, gas, block))
-    height = min(item.height for item in validators)
+    newest = max(item.checkpoint_height for item in validators)
+    height = await wait_height(http, first, newest + CERTIFYING_HEIGHTS)
     archive = story.cluster.layout.root / "chain.car"
     await _export(http, first, height, archive)
     return DemoReport(
@@ -282,6 +284,17 @@ async def _export(http: httpx.AsyncClient, api: str, height: int, path: Path) ->
     answer = await http.get(f"{api}/v1/export?from=1&to={last}")
     answer.raise_for_status()
     replace_file(path, answer.content)
+
+
+async def wait_height(http: httpx.AsyncClient, api: str, height: int) -> int:
+    """The height of a node once it is at least `height`. Errors: `DemoFailed`."""
+    with trio.move_on_after(AGREE_S_MAX):
+        while True:
+            seen: int = (await _get(http, f"{api}/v1/status"))["height"]
+            if seen >= height:
+                return seen
+            await trio.sleep(POLL_S)
+    raise DemoFailed(f"{api} did not reach height {height} in {AGREE_S_MAX:.0f} s")
 
 
 async def chat_report(http: httpx.AsyncClient, state: ClusterState) -> ChatReport:

@@ -6,6 +6,7 @@ A skipped test proves nothing, so a run fails when a test is skipped that
 """
 
 import os
+import signal
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def allowed_skips(text: str) -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever starts tests in the background may have had Ctrl-C ignored; children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # under xdist the controller sees every report
         guard = SkipGuard(allowed_skips(ALLOWED_SKIPS.read_text()))
         config.pluginmanager.register(guard, "skip-guard")

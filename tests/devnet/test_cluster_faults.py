@@ -21,6 +21,7 @@ from devnet.faults import (
 from devnet.layout import ClusterState, Layout, NodeState
 from devnet.replay import replay
 from devnet.report import load_report, percentile
+from node.faults import NotFound, RequestFault
 from primitives.cid import cid_of
 from storage import write_archive
 from tests.genesis import make_genesis
@@ -129,6 +130,11 @@ def test_all_of_them_can_be_caught_as_one():
     for kind in (DemoFailed, NoCluster, CheckFailed):
         with pytest.raises(DevnetFault):
             raise kind("as one")
+
+
+def test_requests_of_clients_fail_as_one_kind():
+    with pytest.raises(RequestFault):
+        raise NotFound("as one")
 
 
 def test_free_ports_are_different_and_free():
