@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from consensus._links import LINKS_AHEAD_ITEMS_MAX
 from consensus._safety import slot_key
 from consensus._state import PROPOSAL_KIND, Genesis, Identity, Journal, ReplicaState
 from consensus._tree import Node
@@ -30,6 +29,9 @@ from primitives import codec
 from primitives.codec import Record, Unsigned
 
 LINKS_RESENT_ITEMS_MAX = 128  # own links in one answer to a validator that lacks some
+LINKS_WANTED_PAUSE_MS = 100  # an author is not asked again for missing links before this
+OWN_CHECKPOINTS_ITEMS_MAX = 64  # own signatures repeated to a validator that comes back
+NEVER_MS = 2**62  # an observer has nothing of its own to do
 LINKS_WANTED_BYTES_MAX = 64
 DEFAULT_TIMING = Timing()
 
@@ -54,7 +56,11 @@ class ReplicaDuties(ABC):
         self._timing = timing
         self._orphans: dict[bytes, Block] = {}
         self._commits: list[Commit] = []
+        self._own_checkpoints: dict[int, bytes] = {}
+        self._links_wanted_ms: dict[int, int] = {}
+        self._held_missing: set[bytes] = set()
         self._held: Block | None = None
+        self._first_proposals: dict[int, bytes] = {}
         self._proposed_round = 0
         self._entered_ms = 0
         self._given_up = 0
@@ -108,7 +114,7 @@ class ReplicaDuties(ABC):
         """When `handle(Tick(), now)` has something to do at the latest (local milliseconds)."""
         state = self._state
         if state.identity is None:
-            return self._entered_ms + self._timing.round_timeout_ms
+            return NEVER_MS
         times = [self._link_due_ms(), self._timeout_due_ms()]
         if self._leads_unproposed():
             times.append(self._proposal_due_ms())
@@ -221,6 +227,7 @@ class ReplicaDuties(ABC):
             return []
         if self._state.tree.get(block.cid) is None:
             self._state.insert(block, parent)
+        self._first_proposals.setdefault(block.round, block.wire)
         return self._consider(block, now_ms)
 
     # Reports
@@ -231,13 +238,13 @@ class ReplicaDuties(ABC):
         self._last_link_ms = now_ms
         if state.reporter is None or state.identity is None:
             return []
-        if state.links.ahead(state.identity.index) >= LINKS_AHEAD_ITEMS_MAX:
+        if not state.links.has_room(state.identity.index):
             return []
         entry, wire = state.reporter.make(now_ms)
         state.links.add(wire)
         return [Persist((entry,)), Broadcast(Kind.LINK, wire)]
 
-    def _on_link(self, payload: bytes, sender: int, _now_ms: int) -> list[Effect]:
+    def _on_link(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         """Keep a report link for the blocks to come.
 
         From: its author, or a validator that passes it on.
@@ -250,8 +257,10 @@ class ReplicaDuties(ABC):
         if link is None or link.author != sender:
             return []
         gap = self._state.links.gap(sender)
-        if gap is None:
+        asked_ms = self._links_wanted_ms.get(sender, 0)
+        if gap is None or now_ms < asked_ms + LINKS_WANTED_PAUSE_MS:
             return []
+        self._links_wanted_ms[sender] = now_ms
         return [Send(sender, Kind.LINKS_WANTED, codec.encode(LinksWanted(gap)))]
 
     def _on_links_wanted(self, payload: bytes, sender: int, _now_ms: int) -> list[Effect]:
@@ -274,6 +283,9 @@ class ReplicaDuties(ABC):
         effects = self._resend(
             validator, state.tree.tip.frontier[state.identity.index].sequence + 1
         )
+        effects += [
+            Send(validator, Kind.CHECKPOINT, wire) for wire in self._own_checkpoints.values()
+        ]
         last = state.safety.last_timeout
         if last is not None and last.round == state.safety.round:
             effects.append(Send(validator, Kind.TIMEOUT, codec.encode(last)))
@@ -296,7 +308,10 @@ class ReplicaDuties(ABC):
         state = self._state
         if state.reporter is not None:
             state.reporter.see(tuple(i for i in ids if not state.sequencer.is_sequenced(i)))
-        return [] if self._held is None else self._consider(self._held, now_ms)
+        if self._held is None:
+            return []
+        self._held_missing.difference_update(ids)
+        return [] if self._held_missing else self._consider(self._held, now_ms)
 
     # Checkpoints
 
@@ -310,10 +325,11 @@ class ReplicaDuties(ABC):
         vote = sign_checkpoint(
             identity.key, committee.network, committee.epoch, height, root, identity.index
         )
-        return [
-            Broadcast(Kind.CHECKPOINT, codec.encode(vote)),
-            *self._count_checkpoint(vote),
-        ]
+        wire = codec.encode(vote)
+        self._own_checkpoints[height] = wire
+        while len(self._own_checkpoints) > OWN_CHECKPOINTS_ITEMS_MAX:
+            del self._own_checkpoints[min(self._own_checkpoints)]
+        return [Broadcast(Kind.CHECKPOINT, wire), *self._count_checkpoint(vote)]
 
     def _on_checkpoint(self, payload: bytes, _sender: int, _now_ms: int) -> list[Effect]:
         """Count a validator's signature on a state root.
@@ -328,5 +344,13 @@ class ReplicaDuties(ABC):
         return self._count_checkpoint(vote)
 
     def _count_checkpoint(self, vote: CheckpointVote) -> list[Effect]:
-        certificate = self._state.checkpoints.add(vote)
+        certificate = self._state.checkpoints.add(vote, self._state.tree.tip.height)
         return [] if certificate is None else [CheckpointReached(certificate)]
+
+    def _take_checkpoint(self, block: Block) -> list[Effect]:
+        """Learn of a certificate that a valid block carries. Errors: `RootMismatch`."""
+        certificate = block.checkpoint
+        if certificate is None or self._state.checkpoints.is_certified(certificate.height):
+            return []
+        self._state.checkpoints.adopt(certificate)
+        return [CheckpointReached(certificate)]

@@ -1,13 +1,15 @@
 """Report links that came in and are not committed yet, by author and sequence."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from consensus.block import BLOCK_LINKS_BYTES_MAX, BLOCK_LINKS_ITEMS_MAX
 from consensus.committee import Committee
 from consensus.faults import BadReport, Equivocation
 from consensus.frontier import Frontier, ReportTip, follows
-from consensus.report import ReportLink, check_link, decode_link, link_hash
+from consensus.report import LINK_BYTES_MAX, ReportLink, check_link, decode_link, link_hash
 
+LINKS_BYTES_MAX = 16 << 20  # an author's links beyond this wait with their author: E308
 LINKS_AHEAD_ITEMS_MAX = 1_024  # links this far beyond the committed tip are refused with E308
 
 
@@ -18,6 +20,7 @@ class LinkPool:
         self._committee = committee
         self._links: list[dict[int, tuple[ReportLink, bytes]]] = [{} for _ in range(len(committee))]
         self._floor = [tip.sequence for tip in frontier]
+        self._bytes = [0] * len(committee)
 
     def add(self, wire: bytes) -> ReportLink | None:
         """Keep a link; None when it is old or known.
@@ -35,12 +38,15 @@ class LinkPool:
         known = self._links[link.author].get(link.sequence)
         if known is not None and known[1] == wire:
             return None
+        if self._bytes[link.author] + len(wire) > LINKS_BYTES_MAX:
+            raise BadReport(f"{LINKS_BYTES_MAX} bytes of links wait to be committed already")
         check_link(link, self._committee)
         if known is not None:
             raise Equivocation(
                 f"validator {link.author} signed two links {link.sequence}", (known[1], wire)
             )
         self._links[link.author][link.sequence] = (link, wire)
+        self._bytes[link.author] += len(wire)
         return link
 
     def knows(self, wire: bytes, link: ReportLink) -> bool:
@@ -64,18 +70,23 @@ class LinkPool:
     def beyond(self, frontier: Frontier) -> tuple[list[bytes], Frontier]:
         """Links that extend `frontier`, in a block's order and within a block's bounds, and the
         frontier after them."""
-        out: list[bytes] = []
+        chosen: list[list[bytes]] = [[] for _ in frontier]
         tips = list(frontier)
-        size = 0
-        for author in range(len(tips)):
-            for link, wire in self._next(author, tips[author]):
-                size += len(wire)
-                if len(out) == BLOCK_LINKS_ITEMS_MAX or size > BLOCK_LINKS_BYTES_MAX:
-                    return out, tuple(tips)
-                out.append(wire)
-                hashed = link_hash(self._committee.network, wire)
-                tips[author] = ReportTip(link.sequence, hashed, link.time_ms)
-        return out, tuple(tips)
+        waiting = [self._next(author, tip) for author, tip in enumerate(frontier)]
+        size = count = 0
+        turns = deque(range(len(tips)))  # one link of each in turn: nobody's crowds others out
+        while turns and count < BLOCK_LINKS_ITEMS_MAX:
+            author = turns.popleft()
+            found = next(waiting[author], None)
+            if found is None or size + len(found[1]) > BLOCK_LINKS_BYTES_MAX:
+                continue
+            link, wire = found
+            size, count = size + len(wire), count + 1
+            chosen[author].append(wire)
+            hashed = link_hash(self._committee.network, wire)
+            tips[author] = ReportTip(link.sequence, hashed, link.time_ms)
+            turns.append(author)
+        return [wire for wires in chosen for wire in wires], tuple(tips)
 
     def _next(self, author: int, tip: ReportTip) -> Iterator[tuple[ReportLink, bytes]]:
         """An author's links from `tip` on, each following the one before."""
@@ -89,9 +100,9 @@ class LinkPool:
     def has_content(self, frontier: Frontier) -> bool:
         """Whether a link beyond `frontier` holds an envelope or an observation."""
         return any(
-            sequence > frontier[author].sequence and (link.items or link.observation)
-            for author, links in enumerate(self._links)
-            for sequence, (link, _) in links.items()
+            link.items or link.observation
+            for author, tip in enumerate(frontier)
+            for link, _ in self._next(author, tip)
         )
 
     def of(self, author: int, start: int, count_max: int) -> list[bytes]:
@@ -102,15 +113,18 @@ class LinkPool:
             start += 1
         return out
 
-    def ahead(self, author: int) -> int:
-        """How many links of an author are kept."""
-        return len(self._links[author])
+    def has_room(self, author: int) -> bool:
+        """Whether any further link of an author would be kept."""
+        full = len(self._links[author]) >= LINKS_AHEAD_ITEMS_MAX
+        return not full and self._bytes[author] + LINK_BYTES_MAX <= LINKS_BYTES_MAX
 
     def committed(self, frontier: Frontier) -> None:
         """Forget links up to the committed frontier."""
         for author, tip in enumerate(frontier):
             for sequence in range(self._floor[author] + 1, tip.sequence + 1):
-                self._links[author].pop(sequence, None)
+                dropped = self._links[author].pop(sequence, None)
+                if dropped is not None:
+                    self._bytes[author] -= len(dropped[1])
             self._floor[author] = max(self._floor[author], tip.sequence)
 
     def sizes(self) -> Sequence[int]:

@@ -149,9 +149,13 @@ class Replica(ReplicaDuties):
             return []
         if self._state.tree.get(block.cid) is not None:
             return self._vote_again(block)
+        if block.cid in self._orphans:
+            return []
         self._state.validity.check_alone(block)
-        self._last_block_ms = now_ms
         effects = self._adopt(block.qc, now_ms) + self._adopt_timeout(block.tc, now_ms)
+        if block.round < self._state.safety.round:
+            return effects  # nobody votes for it any more; if certified, it comes with the chain
+        self._check_first(block)
         parent = self._state.tree.get(block.parent)
         if parent is None:
             self._orphans[block.cid] = block
@@ -159,23 +163,33 @@ class Replica(ReplicaDuties):
                 del self._orphans[next(iter(self._orphans))]
             return [*effects, FetchChain(sender, self._state.tree.tip.height)]
         self._state.insert(block, parent)
+        self._last_block_ms = now_ms
+        effects += self._take_checkpoint(block)
         self._commit_by(self._state.safety.high_qc)
         return effects + self._consider(block, now_ms)
+
+    def _check_first(self, block: Block) -> None:
+        """A leader has one proposal a round; of a second one only the certified is ever needed,
+        and that comes with the chain. Errors: `Equivocation`."""
+        first = self._first_proposals.setdefault(block.round, block.wire)
+        if first != block.wire:
+            raise Equivocation(
+                f"validator {block.author} proposed twice in round {block.round}",
+                (first, block.wire),
+            )
 
     def _consider(self, block: Block, now_ms: int) -> list[Effect]:
         """Vote for a valid block of the current round if the rules and the envelopes allow."""
         state, identity = self._state, self._state.identity
         if identity is None or block.round != state.safety.round:
             return []
-        if not state.safety.may_vote(block):
+        if state.tree.get(block.cid) is None or not state.safety.may_vote(block):
             return []
         ahead = state.links_ahead(block)
         missing = state.missing(ahead)
         if missing:
-            self._held = block
-            reporters = set[int]().union(
-                *(state.sequencer.reporters(item, ahead) for item in missing)
-            )
+            self._held, self._held_missing = block, set(missing)
+            reporters = state.sequencer.reporters(missing, ahead)
             return [FetchEnvelopes(tuple(missing), tuple(sorted(reporters - {identity.index})))]
         self._held = None
         committee = state.committee
@@ -344,6 +358,8 @@ class Replica(ReplicaDuties):
         self._entered_ms = now_ms
         self._timeout_sent_ms = None
         self._held = None
+        for old in [r for r in self._first_proposals if r < round_]:
+            del self._first_proposals[old]
         self._state.votes.forget_below(round_)
         self._state.timeouts.forget_below(round_)
 
@@ -384,6 +400,7 @@ class Replica(ReplicaDuties):
             if parent is None:
                 raise BadChain(f"block {block.height} does not follow any that is known")
             state.insert(block, parent)
+            effects += self._take_checkpoint(block)
             effects += self._adopt(block.qc, now_ms)
             self._commit_by(block.qc)
             effects += self._adopt_timeout(block.tc, now_ms)
@@ -403,21 +420,24 @@ class Replica(ReplicaDuties):
             if stale or parent is None or self._state.tree.get(block.cid) is not None:
                 continue
             self._state.insert(block, parent)
+            effects += self._take_checkpoint(block)
             self._commit_by(self._state.safety.high_qc)
             effects += self._consider(block, now_ms)
         return effects
 
-    def tail(self) -> tuple[list[bytes], QuorumCertificate]:
-        """Certified blocks above the committed tip, ascending, and the highest certificate.
+    def tail(self, above: int) -> tuple[list[bytes], QuorumCertificate]:
+        """Certified blocks above height `above`, ascending, and the highest certificate.
 
-        What storage does not hold yet but a peer that catches up needs to commit.
+        What storage does not hold yet but a peer that catches up needs to commit: blocks that
+        are final but not executed, and those above the committed tip.
         """
         high = self._state.safety.high_qc
+        recent = [block.wire for block in self._state.recent if block.height > above]
         node = self._state.tree.get(high.block)
         if node is None:
-            return [], high
+            return recent, high
         path = [step.block for step in self._state.tree.branch(node) if step.block is not None]
-        return [block.wire for block in reversed(path)], high
+        return recent + [block.wire for block in reversed(path) if block.height > above], high
 
     @property
     def newest_checkpoint(self) -> CheckpointCertificate | None:

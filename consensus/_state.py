@@ -1,5 +1,6 @@
 """All that a replica knows, and how it is brought back after a restart."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,12 +15,13 @@ from consensus.certificate import QuorumCertificate, TimeoutCertificate, genesis
 from consensus.checkpoint import CheckpointCollector
 from consensus.committee import Committee
 from consensus.effects import Commit
-from consensus.faults import JournalContradiction, WrongEpoch
+from consensus.faults import BadBlock, BadReport, JournalContradiction, WrongEpoch
 from consensus.frontier import Frontier, extend, first_frontier
-from consensus.report import ReportLink, link_hash
+from consensus.report import ReportLink, decode_link, link_hash
 from consensus.sequencer import Sequencer
 from primitives import codec, ed25519
 
+RECENT_BLOCKS_MAX = 1_024  # committed blocks kept for peers until storage has surely got them
 BLOCK_KIND = "block"
 PROPOSAL_KIND = "proposal"
 Journal = Mapping[str, Mapping[bytes, bytes]]
@@ -69,12 +71,13 @@ class ReplicaState:
                 identity.key, committee.network, committee.epoch, identity.index
             )
         self.proposals: dict[int, bytes] = {}
+        self.recent: deque[Block] = deque(maxlen=RECENT_BLOCKS_MAX)
 
     def insert(self, block: Block, parent: Node) -> Node:
         """Add a block that passed `check_alone`. Errors: `BadBlock`, `BadReport`."""
         node = _node(block, parent, self.validity.check_on(block, parent))
-        if self.tree.insert(node) and block.checkpoint is not None:
-            self.checkpoints.adopt(block.checkpoint)
+        if not self.tree.insert(node):
+            raise BadBlock("there is no room for more uncommitted blocks")
         return node
 
     def raise_certificates(self, qc: QuorumCertificate, tc: TimeoutCertificate | None) -> None:
@@ -110,6 +113,7 @@ class ReplicaState:
         for step in reversed(path):
             if step.block is not None:
                 commits.append(Commit(step.block, self.sequencer.commit(step.block)))
+                self.recent.append(step.block)
         self.tree.commit(node)
         self.links.committed(node.frontier)
         return commits
@@ -125,7 +129,7 @@ class ReplicaState:
         if block.parent != tip.cid or block.height != tip.height + 1:
             raise JournalContradiction(
                 f"stored block {block.height} does not follow block {tip.height}; "
-                "remove the node's data directory but not its keystore, and let it catch up"
+                "remove index.db, but never journal.db or the keystore, and let it catch up"
             )
         node = self._trusted_node(block, tip)
         self.tree.insert(node)
@@ -166,9 +170,12 @@ class ReplicaState:
         tip = self.tree.tip.frontier[self.identity.index]
         self.reporter.resume(tip.sequence, tip.hash)
         for _, wire in sorted(journal.get(REPORT_KIND, {}).items()):
-            link = self.links.add(wire)
-            if link is not None:
-                self.reporter.resume(link.sequence, link_hash(self.committee.network, wire))
+            link = decode_link(wire)
+            self.reporter.resume(link.sequence, link_hash(self.committee.network, wire))
+            try:
+                self.links.add(wire)
+            except BadReport:
+                continue  # far ahead of an index that was lost: peers have it in their blocks
 
     def _trusted_node(self, block: Block, parent: Node) -> Node:
         return _node(block, parent, extend(parent.frontier, block, self.committee.network))

@@ -11,14 +11,20 @@ import msgspec
 
 from consensus.certificate import Index
 from consensus.committee import VALIDATORS_ITEMS_MAX, Committee
-from consensus.faults import BadCertificate, Equivocation, RootMismatch, WrongEpoch
+from consensus.faults import (
+    BadCertificate,
+    Equivocation,
+    RootMismatch,
+    RoundTooFar,
+    WrongEpoch,
+)
 from primitives import codec, ed25519
 from primitives.codec import Bytes32, Bytes64, Record, Unsigned
 from primitives.hashing import digest
 
 CHECKPOINT_BYTES_MAX = 8_192  # larger: refused with E002
 CHECKPOINT_DOMAIN = "outcry/checkpoint/1"
-HEIGHTS_KEPT_ITEMS_MAX = 256  # heights with incomplete votes; the lowest is forgotten first
+HEIGHTS_KEPT_ITEMS_MAX = 512  # heights around the committed tip; votes for others are refused
 
 
 class CheckpointVote(Record):
@@ -67,30 +73,42 @@ def check_checkpoint_certificate(certificate: CheckpointCertificate, committee: 
 
 
 class CheckpointCollector:
-    """Votes for checkpoints, and the newest certificate."""
+    """Votes for checkpoints, the newest certificate, and roots that were certified lately."""
 
     def __init__(self, committee: Committee) -> None:
         self._committee = committee
         self._votes: dict[int, dict[int, CheckpointVote]] = {}
         self._own: dict[int, bytes] = {}
+        self._certified: dict[int, bytes] = {}
         self.newest: CheckpointCertificate | None = None
 
     def executed(self, height: int, root: bytes) -> None:
         """This validator computed `root` at `height`. Errors: `RootMismatch`."""
         self._own[height] = root
-        self._forget(self._own)
-        if self.newest is not None and self.newest.height == height:
-            self._compare(self.newest)
+        while len(self._own) > HEIGHTS_KEPT_ITEMS_MAX:
+            del self._own[min(self._own)]
+        certified = self._certified.get(height)
+        if certified is not None:
+            self._compare(height, certified)
 
-    def add(self, vote: CheckpointVote) -> CheckpointCertificate | None:
-        """Count a verified-on-entry vote; the certificate when it completes one.
+    def is_certified(self, height: int) -> bool:
+        """Whether a certificate for `height` was seen lately."""
+        return height in self._certified
 
-        Errors: `WrongEpoch`, `BadVoteSignature`, `UnknownValidator`; `Equivocation` for a second
-        root at one height; `RootMismatch` when the quorum computed another root than we did.
+    def add(self, vote: CheckpointVote, tip_height: int) -> CheckpointCertificate | None:
+        """Count a vote; the certificate when it completes one.
+
+        Votes for heights further than `HEIGHTS_KEPT_ITEMS_MAX` from the committed tip are of no
+        use to anybody and are not kept.
+        Errors: `WrongEpoch`, `BadVoteSignature`, `UnknownValidator`; `RoundTooFar` for a height
+        out of reach; `Equivocation` for a second root at one height; `RootMismatch` when the
+        quorum computed another root than we did.
         """
         if vote.epoch != self._committee.epoch:
             raise WrongEpoch(f"a checkpoint vote of epoch {vote.epoch}")
-        if self.newest is not None and vote.height <= self.newest.height:
+        if vote.height > tip_height + HEIGHTS_KEPT_ITEMS_MAX // 2:
+            raise RoundTooFar(f"a checkpoint of height {vote.height} while at {tip_height}")
+        if vote.height in self._certified or self._is_late(vote.height, tip_height):
             return None
         body = _body(vote.epoch, vote.height, vote.root)
         self._committee.check(vote.voter, CHECKPOINT_DOMAIN, body, vote.signature)
@@ -101,18 +119,24 @@ class CheckpointCollector:
                 f"validator {vote.voter} signed two roots at height {vote.height}",
                 (codec.encode(first), codec.encode(vote)),
             )
-        self._forget(self._votes)
-        return self._complete(vote.height, vote.root)
-
-    def adopt(self, certificate: CheckpointCertificate) -> bool:
-        """Take a certificate checked elsewhere; whether it is newer. Errors: `RootMismatch`."""
-        if self.newest is not None and certificate.height <= self.newest.height:
-            return False
-        self._compare(certificate)
-        self.newest = certificate
-        for height in [height for height in self._votes if height <= certificate.height]:
+        certificate = self._complete(vote.height, vote.root)
+        for height in [h for h in self._votes if self._is_late(h, tip_height)]:
             del self._votes[height]
-        return True
+        return certificate
+
+    def adopt(self, certificate: CheckpointCertificate) -> None:
+        """Take a certificate checked elsewhere. Errors: `RootMismatch`."""
+        self._compare(certificate.height, certificate.root)
+        self._certified[certificate.height] = certificate.root
+        while len(self._certified) > HEIGHTS_KEPT_ITEMS_MAX:
+            del self._certified[min(self._certified)]
+        self._votes.pop(certificate.height, None)
+        if self.newest is None or certificate.height > self.newest.height:
+            self.newest = certificate
+
+    def _is_late(self, height: int, tip_height: int) -> bool:
+        """Too old to be kept, unless this validator itself signs it again."""
+        return height < tip_height - HEIGHTS_KEPT_ITEMS_MAX and height not in self._own
 
     def _complete(self, height: int, root: bytes) -> CheckpointCertificate | None:
         agreeing = sorted(
@@ -126,20 +150,13 @@ class CheckpointCollector:
         self.adopt(certificate)
         return certificate
 
-    def _compare(self, certificate: CheckpointCertificate) -> None:
-        own = self._own.get(certificate.height)
-        if own is not None and own != certificate.root:
+    def _compare(self, height: int, root: bytes) -> None:
+        own = self._own.get(height)
+        if own is not None and own != root:
             raise RootMismatch(
-                f"at height {certificate.height} this validator computed {own.hex()[:16]}, "
-                f"a quorum {certificate.root.hex()[:16]}; stop, keep the data directory, report it"
+                f"at height {height} this validator computed {own.hex()[:16]}, a quorum "
+                f"{root.hex()[:16]}; stop, keep the data directory, report it"
             )
-
-    @staticmethod
-    def _forget(
-        heights: dict[int, object] | dict[int, bytes] | dict[int, dict[int, CheckpointVote]],
-    ) -> None:
-        while len(heights) > HEIGHTS_KEPT_ITEMS_MAX:
-            del heights[min(heights)]
 
 
 def _body(epoch: int, height: int, root: bytes) -> bytes:

@@ -19,6 +19,8 @@ from consensus.report import ReportLink
 from primitives.hashing import digest
 
 PENDING_HEIGHTS_MAX = 4_000  # an envelope without a quorum of reporters is forgotten after these
+WAITING_PER_AUTHOR_ITEMS_MAX = 50_000  # ids that only wait; an author's further ones do not count
+BATCH_ITEMS_MAX = 256  # more that are ready wait for the next block: a batch stays one IPLD block
 SEQUENCED_HEIGHTS_MAX = 20_000  # a late report of an executed envelope is recognised this long
 _TIE_DOMAIN = "outcry/sequence-tie/1"
 
@@ -36,6 +38,8 @@ class Sequencer:
     def __init__(self, committee: Committee) -> None:
         self._committee = committee
         self._pending: dict[bytes, dict[int, int]] = {}
+        self._ready: dict[bytes, None] = {}
+        self._waiting = [0] * len(committee)
         self._first_seen: deque[tuple[int, bytes]] = deque()
         self._positions = [0] * len(committee)
         self._sequenced: set[bytes] = set()
@@ -46,16 +50,17 @@ class Sequencer:
         """Whether a batch held this envelope (within `SEQUENCED_HEIGHTS_MAX`)."""
         return envelope in self._sequenced
 
-    def reporters(self, envelope: bytes, ahead: Iterable[ReportLink]) -> set[int]:
-        """Who reported an envelope in committed links or in those of `ahead`."""
-        known = set(self._pending.get(envelope, ()))
-        return known | {link.author for link in ahead if envelope in link.items}
+    def reporters(self, envelopes: Iterable[bytes], ahead: Iterable[ReportLink]) -> set[int]:
+        """Who reported any of these in committed links or in those of `ahead`."""
+        wanted = set(envelopes)
+        out = {author for item in wanted for author in self._pending.get(item, ())}
+        return out | {link.author for link in ahead if not wanted.isdisjoint(link.items)}
 
     def non_blank(self, ahead: Iterable[ReportLink]) -> list[bytes]:
         """Envelopes in `ahead` (links not yet committed) that an honest validator must hold.
 
-        Non-blank: reported by more than F of the power, so at least one honest validator has
-        it and will hand it out.
+        Non-blank: reported by more than a third of the power, so that at least one honest
+        validator has it and will hand it out, whatever the liars reported.
         """
         fresh: dict[bytes, set[int]] = {}
         for link in ahead:
@@ -65,21 +70,21 @@ class Sequencer:
         out = []
         for item, authors in fresh.items():
             everyone = authors.union(self._pending.get(item, ()))
-            if sum(map(self._committee.power, everyone)) > self._committee.fairness_bound:
+            if self._committee.has_honest(sum(map(self._committee.power, everyone))):
                 out.append(item)
         return out
 
     def commit(self, block: Block) -> tuple[bytes, ...]:
         """Count the links of a committed block; the batch that it makes executable, in order."""
-        touched: dict[bytes, None] = {}
         for link in block.links:
             for item in link.items:
                 self._note(item, link.author, block.height)
-                touched[item] = None
-        ready = [item for item in touched if self._has_quorum(item)]
-        batch = self._order(ready, block.cid)
+                if item not in self._ready and self._has_quorum(item):
+                    self._ready[item] = None
+        batch = self._order(list(self._ready), block.cid)[:BATCH_ITEMS_MAX]
         for item in batch:
-            del self._pending[item]
+            del self._ready[item]
+            self._drop(item)
         self._remember(block.height, batch)
         self._forget_old(block.height)
         return batch
@@ -90,13 +95,19 @@ class Sequencer:
     def _note(self, item: bytes, author: int, height: int) -> None:
         position = self._positions[author]
         self._positions[author] = position + 1
-        if item in self._sequenced:
+        if item in self._sequenced or self._waiting[author] >= WAITING_PER_AUTHOR_ITEMS_MAX:
             return
         entry = self._pending.get(item)
         if entry is None:
             entry = self._pending[item] = {}
             self._first_seen.append((height, item))
-        entry.setdefault(author, position)
+        if author not in entry:
+            entry[author] = position
+            self._waiting[author] += 1
+
+    def _drop(self, item: bytes) -> None:
+        for author in self._pending.pop(item, {}):
+            self._waiting[author] -= 1
 
     def _has_quorum(self, item: bytes) -> bool:
         entry = self._pending.get(item)
@@ -137,4 +148,6 @@ class Sequencer:
         while self._history and self._history[0][0] < height - SEQUENCED_HEIGHTS_MAX:
             self._sequenced.difference_update(self._history.popleft()[1])
         while self._first_seen and self._first_seen[0][0] < height - PENDING_HEIGHTS_MAX:
-            self._pending.pop(self._first_seen.popleft()[1], None)
+            item = self._first_seen.popleft()[1]
+            if item not in self._ready:
+                self._drop(item)

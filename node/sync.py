@@ -154,7 +154,10 @@ class Sync:
         """
         wanted = codec.decode(ChainWanted, request, bytes_max=REQUEST_BYTES_MAX)
         stored = await trio.to_thread.run_sync(self._stored_blocks, wanted.height)
-        tail, high_qc = self._replica.tail()
+        full = len(stored) > CHAIN_BLOCKS_ITEMS_MAX
+        tail, high_qc = self._replica.tail(wanted.height + len(stored))
+        if full:
+            tail = []
         blocks: list[bytes] = []
         size = 0
         for number, wire in enumerate(stored + tail):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus import SENDERS_FAULTS, ChainArrived, Commit, Executed, Kind, Received
+from consensus import SENDERS_FAULTS, ChainArrived, Commit, Executed, Kind, LinkUp, Received, Tick
 from consensus._collectors import ROUNDS_AHEAD_MAX
 from consensus.block import decode_block, make_block
 from consensus.certificate import (
@@ -58,7 +58,7 @@ def give(world, kind, record, sender=1, to=0):
 
 def newest(world):
     replica = world.members[0].replica
-    tail, high_qc = replica.tail()
+    tail, high_qc = replica.tail(0)
     return decode_block(tail[-1], NETWORK), high_qc
 
 
@@ -131,16 +131,17 @@ def test_only_the_leader_proposes(world):
         give(world, Kind.PROPOSAL, proposal(world, author=wrong).wire)
 
 
-def test_a_block_that_breaks_a_rule_is_refused(world):
+@pytest.mark.parametrize("wrong", ["height", "time_ms", "round_", "link_wires"])
+def test_a_block_that_breaks_a_rule_is_refused(world, wrong):
     parent, high_qc = newest(world)
-    for changes in (
-        {"height": parent.height + 2},
-        {"time_ms": parent.time_ms + 1},
-        {"round_": high_qc.round + 2},
-        {"link_wires": [b"not a link"]},
-    ):
-        with pytest.raises((BadBlock, Malformed)):
-            give(world, Kind.PROPOSAL, proposal(world, **changes).wire)
+    changes = {
+        "height": parent.height + 2,
+        "time_ms": parent.time_ms + 1,
+        "round_": high_qc.round + 2,
+        "link_wires": [b"not a link"],
+    }
+    with pytest.raises((BadBlock, Malformed)):
+        give(world, Kind.PROPOSAL, proposal(world, **{wrong: changes[wrong]}).wire)
 
 
 def test_a_forged_block_is_refused(world):
@@ -219,7 +220,7 @@ def test_a_wrong_proposal_does_not_swallow_what_its_certificate_commits(world):
     )
     with pytest.raises(BadBlock):
         give(world, Kind.PROPOSAL, bad.wire)
-    effects = replica.handle(Executed(1, bytes(32), False), world.now)
+    effects = replica.handle(Tick(), world.now)
     commits = [effect for effect in effects if isinstance(effect, Commit)]
     assert [commit.block.height for commit in commits] == [height + 1]
 
@@ -236,8 +237,8 @@ def test_a_chain_with_a_hole_is_refused(world):
 
 
 def test_two_roots_at_one_height_are_evidence_and_another_root_than_ours_stops_us(world):
-    height = 10_000
     replica = world.members[0].replica
+    height = replica.statistics().height + 100
     first = sign_checkpoint(world.keys[1], NETWORK, 1, height, b"\x01" * 32, 1)
     give(world, Kind.CHECKPOINT, first)
     with pytest.raises(Equivocation):
@@ -274,3 +275,123 @@ def test_stored_blocks_must_follow_each_other(world):
     del world.members[0].stored[2]
     with pytest.raises(JournalContradiction):
         world.start(0)
+
+
+def test_votes_for_checkpoints_of_far_heights_push_nothing_out(world):
+    replica = world.members[0].replica
+    tip = replica.statistics().height
+    with pytest.raises(RoundTooFar):
+        give(
+            world,
+            Kind.CHECKPOINT,
+            sign_checkpoint(world.keys[1], NETWORK, 1, tip + 10_000, bytes(32), 1),
+        )
+    for ahead in range(250):
+        vote = sign_checkpoint(world.keys[1], NETWORK, 1, tip + ahead, bytes(32), 1)
+        try:
+            give(world, Kind.CHECKPOINT, vote)
+        except Equivocation:
+            continue
+    world.run_for(5_000)
+    assert replica.statistics().checkpoint_height > tip, "honest votes still count"
+
+
+def test_a_leader_that_proposes_twice_in_a_round_leaves_evidence_and_fills_nothing(world):
+    replica = world.members[0].replica
+    first = proposal(world)
+    give(world, Kind.PROPOSAL, first.wire)
+    blocks = replica.statistics().tree_blocks
+    link = sign_link(
+        world.keys[first.author], NETWORK, 1, first.author, 10**6, bytes(32), [], 1, b""
+    )
+    second = proposal(world, round_=first.round, link_wires=[codec.encode(link)])
+    with pytest.raises((Equivocation, BadBlock, BadReport)) as caught:
+        give(world, Kind.PROPOSAL, second.wire)
+    assert caught.type is Equivocation
+    assert replica.statistics().tree_blocks == blocks
+    assert len(replica.evidence) == 1
+
+
+def test_an_old_block_sent_again_and_again_delays_no_proposal():
+    world = World(seed=21)
+    world.run_for(2_000)
+    old = make_block(
+        world.keys[world.committee.leader(2)],
+        NETWORK,
+        round_=2,
+        height=10**12,
+        author=world.committee.leader(2),
+        time_ms=0,
+        qc=quorum(world, 1, decode_block(world.members[0].stored[0], NETWORK).cid),
+        tc=None,
+        link_wires=[],
+        checkpoint=None,
+    )
+    height = world.height()
+    for _ in range(200):
+        for member in world.members:
+            member.replica.handle(Received(Kind.PROPOSAL, old.wire, 4), world.now)
+        world.run_for(20)
+    assert world.height() > height + 3
+
+
+def test_a_flood_of_reports_by_one_author_crowds_nobody_out():
+    world = World(seed=22)
+    flood = [
+        [bytes([1, n]) + bytes(22) + i.to_bytes(8, "big") for i in range(2_000)] for n in range(20)
+    ]
+    for items in flood:
+        world.members[0].replica._state.reporter.see(tuple(items))
+    names = [world.submit(b"honest %d" % number) for number in range(10)]
+    world.run_until(lambda: all(set(names) <= set(seq) for seq in world.sequences()), ms=20_000)
+
+
+@pytest.mark.parametrize(("count", "liars"), [(4, 1), (7, 2)])
+def test_liars_who_report_what_nobody_has_stop_no_votes(count, liars):
+    world = World(count, seed=23)
+    for index in range(liars):
+        world.members[index].replica._state.reporter.see((b"\xaa" * 32,))
+    world.run_for(8_000)
+    assert world.height() > 5
+
+
+def test_a_gap_in_reports_is_asked_for_at_a_bounded_rate():
+    world = World(seed=24)
+    world.run_for(500)
+    side = {0}
+    world.drop = lambda a, b, _kind: (a in side) != (b in side)
+    for number in range(150):
+        world.submit(b"steady %d" % number)
+        world.run_for(20)
+    world.drop = lambda _a, _b, _kind: False
+    world.signed.clear()
+    world.run_for(2_000)
+    asked = sum(kind == Kind.LINKS_WANTED for _, kind, _ in world.signed)
+    assert asked < 200
+    world.run_until(lambda: min(map(len, world.sequences())) == 150)
+    world.assert_agreement()
+
+
+def test_a_batch_is_bounded_and_the_rest_comes_with_the_next_block():
+    world = World(seed=25)
+    names = {world.submit(b"many %d" % number) for number in range(700)}
+    world.run_until(lambda: min(map(len, world.sequences())) == 700)
+    world.assert_agreement()
+    assert set(world.sequences()[0]) == names
+    assert max(len(batch) for batch in world.members[0].batches) == 256
+
+
+def test_checkpoint_signatures_are_repeated_to_who_comes_back():
+    world = World(seed=26)
+    world.run_for(1_000)
+    world.drop = lambda _a, _b, kind: kind == Kind.CHECKPOINT
+    world.run_for(1_500)
+    lost = world.height()
+    world.drop = lambda _a, _b, _kind: False
+    for index in range(5):
+        for other in range(5):
+            if index != other:
+                world._later(1, index, LinkUp(other))
+    world.run_for(500)
+    certified = {c.height for member in world.members for c in member.checkpoints}
+    assert lost in certified or lost - 1 in certified

@@ -192,7 +192,7 @@ class World:
     def _answer_chain(self, member, peer, height):
         if peer.replica is None or self.drop(peer.index, member.index, "chain"):
             return
-        tail, high_qc = peer.replica.tail()
+        tail, high_qc = peer.replica.tail(len(peer.stored))
         blocks = tuple(peer.stored[height:] + tail)
         self._later(10, member.index, ChainArrived(blocks, high_qc))
 

@@ -215,6 +215,22 @@ async def test_bad_http_ends_only_its_connection(world, name):
     await healthy(world)
 
 
+async def test_a_connection_that_fails_here_does_not_end_the_others(world, monkeypatch):
+    async def fail(_server):
+        raise RuntimeError("planted")
+
+    async with dialled(world) as other:
+        await other.send_all(HEALTH)
+        await until(other, b"time_ms")
+        monkeypatch.setattr(servers.TCPServer, "run", fail)
+        async with dialled(world) as stream:
+            assert await rest(stream) == b""
+        monkeypatch.undo()
+        await other.send_all(HEALTH)
+        assert b" 200 " in await until(other, b"time_ms")
+    assert (await numbers(world))["guarded"] == 1
+
+
 async def test_only_http_1_is_spoken(world):
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     settings = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -252,6 +268,16 @@ async def test_a_body_that_does_not_end_is_not_waited_for(world, monkeypatch):
     await healthy(world)
 
 
+async def test_an_answer_reaches_a_client_that_still_sends(world):
+    size = 8_000_000  # more than the kernel keeps for either side
+    head = f"POST /v1/nope HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+    async with dialled(world) as stream:
+        await stream.send_all(head.encode() + bytes(size))
+        assert b" 404 " in await until(stream)
+        await stream.send_all(HEALTH)
+        assert b" 200 " in await until(stream, b"time_ms")
+
+
 async def test_who_leaves_in_the_middle_is_forgotten(world):
     opened = [
         HEALTH[:10],
@@ -266,7 +292,7 @@ async def test_who_leaves_in_the_middle_is_forgotten(world):
             await stream.send_all(data)
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1] + [0] * 7))
     async with httpx.AsyncClient(base_url=world.url, trust_env=False) as client:
-        with trio.fail_after(WAIT_S):
+        with trio.fail_after(servers.IDLE_TIMEOUT_S / 2):  # well before timers would end them
             while "outcry_api_server_connections 1.0" not in (await client.get("/metrics")).text:
                 await trio.sleep(0.05)
     await healthy(world)

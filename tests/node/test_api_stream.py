@@ -110,6 +110,38 @@ async def test_whoever_joins_later_stands_on_the_same_book(world):
             assert (first.bids, first.asks) == (second.bids, second.asks)
 
 
+async def test_an_update_that_the_snapshot_holds_already_is_not_repeated(world):
+    async with connected(world) as client:
+        (name,) = await world.submit(world.alice.sign(world.network, buy(100, 5)))
+        late = await world.block()  # the feed may come after the state that it tells of
+        await client.subscribe("account", account=world.alice.hex)
+        await client.subscribe("blocks")
+        await client.subscribe("book", market=MARKET)
+        await client.subscribe("trades", market=MARKET)
+        world.node.feed.publish(late)
+        assert late.transactions == (name,)
+        await world.do(world.alice, CancelAll(0))
+        heard = [await client.hear() for _ in range(3)]
+        assert {told["height"] for told in heard} == {late.height + 1}
+        assert {told["sequence"] for told in heard} == {1}
+
+
+async def test_those_who_are_there_catch_up_before_another_joins(world):
+    async with connected(world) as early, connected(world) as late:
+        first = Book((await early.subscribe("book", market=MARKET))["data"])
+        ahead = world.execute_unheard(world.alice.sign(world.network, buy(100, 5)))
+        second = Book((await late.subscribe("book", market=MARKET))["data"])
+        assert second.bids == {100: 5}
+        world.node.feed.publish(ahead)
+        first.apply((await early.hear())["data"])
+        assert first.bids == {100: 5}
+        back = world.execute_unheard(world.alice.sign(world.network, CancelAll(0)))
+        world.node.feed.publish(back)
+        for client, book in ((early, first), (late, second)):
+            book.apply((await client.hear())["data"])
+            assert book.bids == {}
+
+
 async def test_subscribing_while_blocks_come_misses_nothing_and_repeats_nothing(world):
     async with trio.open_nursery() as nursery:
         await world.do(world.alice, *(sell(100 + i, 1) for i in range(60)))

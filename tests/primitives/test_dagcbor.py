@@ -71,6 +71,14 @@ def test_a_changed_byte_never_means_the_same_value(value, data):
         b"\xd8\x2a\x41\x00",  # a link without a CID
         b"\x01\x01",  # trailing bytes
         b"\xf7",  # undefined
+        b"\xd8\x1c\x82\x01\xd8\x1d\x00",  # a shared value and a reference to it
+        b"\xc4\x82\x1b\x7f\xff\xff\xff\xff\xff\xff\xff\x01",  # a decimal with a huge exponent
+        b"\x9a\xff\xff\xff\xff",  # a list of four billion items
+        b"\xba\xff\xff\xff\xff",  # a map of as many
+        b"\x5b\xff\xff\xff\xff\xff\xff\xff\xff",  # as many bytes
+        b"\xa2\x62aa\x01\x61b\x02",  # a longer key first
+        b"\x62\xff\xfe",  # text that is not UTF-8
+        b"\xf8\x14",  # false in two bytes
         b"\x81" * 200 + b"\x01",
         b"",
     ],
@@ -78,6 +86,26 @@ def test_a_changed_byte_never_means_the_same_value(value, data):
 def test_lenient_cbor_is_refused(data):
     with pytest.raises(NotDagCbor):
         dagcbor.decode(data, bytes_max=BIG)
+
+
+def nested(shape, depth):
+    return shape * depth + b"\x01"
+
+
+def test_values_that_share_themselves_take_no_time():
+    """202 such bytes keep a decoder that follows references busy for seconds."""
+    level = b"\xd8\x1c\x82"
+    with pytest.raises(NotDagCbor):
+        dagcbor.decode(nested(level, 30) + b"\xd8\x1d\x00" * 30, bytes_max=BIG)
+
+
+@given(values)
+def test_another_decoder_reads_the_same(value):
+    def tag_hook(_decoder, tag, *_rest):
+        return Link(tag.value[1:])
+
+    data = dagcbor.encode(value)
+    assert cbor2.loads(data, tag_hook=tag_hook) == dagcbor.decode(data, bytes_max=BIG)
 
 
 def test_bytes_that_look_like_a_cid_stay_bytes():
