@@ -84,10 +84,14 @@ class Cluster:
             self._create(plan)
         for node in self.state.nodes:
             self.start_node(node.name, wait=False)
+        self.wait_all()
+        return self.state
+
+    def wait_all(self) -> None:
+        """Wait until all nodes answer. Errors: `ProcessDied`, `NotReadyInTime`."""
         for node in self.state.nodes:
             self._wait_ready(node)
         self._progress("all nodes answer")
-        return self.state
 
     def _create(self, plan: Plan) -> None:
         (port,) = processes.free_ports(1)

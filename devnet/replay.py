@@ -22,7 +22,7 @@ from storage import ArchiveReader
 OBSERVATION_BYTES_MAX = 16_384
 _BLOCK_DOMAIN = "outcry/block/1"
 _BATCH_DOMAIN = "outcry/batch/1"
-_ARCHIVED_BYTES_MAX = 64 << 20
+_ARCHIVED_BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True)

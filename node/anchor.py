@@ -6,7 +6,7 @@ is a checkpoint, every validator signs it; validators take turns at sending, and
 not, the next takes over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 DEPOSITS_PER_VIEW_ITEMS_MAX = 32  # more are reported with the next view
 OUTSTANDING_ITEMS_MAX = 1_024  # rollup blocks waiting for the chain; signatures beyond are dropped
+SETTLED_ITEMS_MAX = 64  # committed ones kept, should the chain take them back
 TURN_MS = 6_000  # how long a validator has for its turn before the next takes over
 COMMITTED_POLL_MS = 1_000  # how often the chain is asked while a rollup block is outstanding
 HEARTBEAT_MS = 10_000  # the chain's head, and deposits not credited yet, are reported this often
@@ -94,7 +95,9 @@ class Anchor:
         self._owners = {item.evm: number for number, item in enumerate(genesis.validators)}
         self._outstanding: dict[int, Outstanding] = {}
         self._early: dict[int, list[tuple[int, RollupSignature]]] = {}
+        self._settled: dict[int, Outstanding] = {}
         self._certified: dict[int, bytes] = {}
+        self._highest_cut = 0
         self._wake = trio.Event()
         self._reported = 0
         self._reported_at: float | None = None
@@ -126,12 +129,12 @@ class Anchor:
     async def _look(self) -> None:
         now = trio.current_time()
         due = self._reported_at is None or now > self._reported_at + HEARTBEAT_MS / 1_000
-        credited = self._next_deposit()
-        # What was reported long ago and is not credited yet may have been cut off: once more.
-        start = credited if due else max(credited, self._reported)
+        # Always from the first that is not credited: a report may replace the one before it.
+        start = self._next_deposit()
         view = await self._chain.deposits_view(start, DEPOSITS_PER_VIEW_ITEMS_MAX)
         self._number, self._deposits = view.number, view.count
-        if self.driver is None or self._index is None or not (view.deposits or due):
+        fresh = start + len(view.deposits) > self._reported
+        if self.driver is None or self._index is None or not (fresh or due):
             return
         deposits = [
             Deposit(item.index, item.account, item.token, item.units, item.accumulator)
@@ -144,8 +147,29 @@ class Anchor:
 
     # Rollup blocks
 
+    def resume(self, signed: Mapping[bytes, bytes]) -> None:
+        """Sign again what the journal says was signed before a restart.
+
+        Without this a restart of everybody between signing and sending would leave a rollup
+        block, and all that follow it, without signatures.
+        """
+        for item in self._outstanding.values():
+            key = item.statement.number.to_bytes(_NUMBER_BYTES, "big")
+            if not item.certified and signed.get(key) == item.statement.digest():
+                item.certified = True
+                self._sign(item)
+
+    def uncertified(self) -> list[tuple[int, bytes]]:
+        """(height, state root) of rollup blocks whose checkpoints are still missing."""
+        return [
+            (item.statement.height, item.statement.state_root)
+            for item in self._outstanding.values()
+            if not item.certified
+        ]
+
     def cut(self, rollup: Rollup, root: bytes) -> None:
         """The exchange cut a rollup block whose state root is `root`."""
+        self._highest_cut = max(self._highest_cut, rollup.number)
         if rollup.number <= self._committed:
             return
         statement = RollupStatement(
@@ -252,7 +276,7 @@ class Anchor:
             self._wake = trio.Event()
             with trio.move_on_after(COMMITTED_POLL_MS / 1_000):
                 await self._wake.wait()
-            if not self._outstanding:
+            if not self._outstanding and not self._settled:
                 continue
             try:
                 await self._settle()
@@ -263,8 +287,11 @@ class Anchor:
     async def _settle(self) -> None:
         """Note what is on chain already, then send the next one if it is this node's turn."""
         last = await self._chain.last_rollup()
-        if last is not None:
-            self._note_committed(last.number, last.height, None)
+        number = 0 if last is None else last.number
+        if number < self._committed:
+            self._reopen(number)
+        elif last is not None and number <= self._highest_cut:
+            self._note_committed(number, last.height, None)
         item = self._outstanding.get(self._committed + 1)
         if item is None or item.complete_ms is None or self._secret is None:
             return
@@ -285,14 +312,27 @@ class Anchor:
         waited_ms = trio.current_time() * 1_000 - item.complete_ms
         return waited_ms >= distance * TURN_MS
 
+    def _reopen(self, number: int) -> None:
+        """The chain took commits back in a reorganisation: they are sent again."""
+        log.warning("rollups_reverted", committed=self._committed, on_chain=number)
+        for undone in range(number + 1, self._committed + 1):
+            item = self._settled.pop(undone, None)
+            if item is not None:
+                self._outstanding[undone] = item
+        self._committed = number
+
     def _note_committed(self, number: int, height: int, receipt: Receipt | None) -> None:
         self.committed_height = max(self.committed_height, height)
         for done in range(self._committed + 1, number + 1):
             item = self._outstanding.pop(done, None)
             signatures = [] if item is None else list(item.signatures.values())
+            if item is not None:
+                self._settled[done] = item
             self._on_committed(done, receipt if done == number else None, signatures)
             self._early.pop(done, None)
         self._committed = max(self._committed, number)
+        while len(self._settled) > SETTLED_ITEMS_MAX:
+            del self._settled[min(self._settled)]
 
     @property
     def committed(self) -> int:

@@ -13,7 +13,7 @@ from primitives.cid import cid_of
 from primitives.dagcbor import Link
 from primitives.faults import RemoteFault
 
-BATCH_BYTES_MAX = 32 << 20  # larger batches are refused with E002
+BATCH_BYTES_MAX = 8 << 20  # 256 envelopes of the largest size fit; larger: refused with E002
 _DOMAIN = "outcry/batch/1"
 _FIELDS = 7
 

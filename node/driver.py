@@ -39,9 +39,10 @@ INBOX_EVENTS_MAX = 8_192  # a full inbox makes the readers of frames wait
 EVENTS_PER_FLUSH_MAX = 512  # more wait for the next flush
 UNEXECUTED_BLOCKS_MAX = 512  # agreement waits for execution at this distance
 WRITE_ITEMS_MAX = 1_024  # journal entries in one transaction; more take several
-JOURNAL_PRUNE_FLUSHES = 2_000  # old journal entries are removed this often
+JOURNAL_PRUNE_FLUSHES = 100  # old journal entries are removed this often
+IDLE_MS_MAX = 1_000  # the replica is asked again after this, whatever it says
 ENVELOPE_KIND = "envelope"
-_KEPT_SLOTS = {"vote": 4_096, "timeout": 4_096, "proposal": 64, "report": 4_096, "block": 4_096}
+_KEPT_SLOTS = {"vote": 4_096, "timeout": 4_096, "proposal": 64, "report": 4_096, "block": 128}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Driver:
         self._inbox: deque[Event] = deque()
         self._envelopes: list[tuple[str, bytes, bytes]] = []
         self._finished: list[tuple[str, bytes]] = []
+        self._thread = trio.CapacityLimiter(1)  # nobody else's work delays the journal
         self._wake = trio.Event()
         self._room = trio.Event()
         self._last_ms = 0
@@ -142,7 +144,7 @@ class Driver:
             await trio.lowlevel.checkpoint()
             return
         self._wake = trio.Event()
-        pause_ms = self._replica.wake_ms() - self.now_ms()
+        pause_ms = min(self._replica.wake_ms() - self.now_ms(), IDLE_MS_MAX)
         with trio.move_on_after(max(0, pause_ms) / 1_000):
             await self._wake.wait()
 
@@ -185,11 +187,11 @@ class Driver:
         deletes: list[tuple[str, bytes]],
     ) -> None:
         started = trio.current_time()
-        await trio.to_thread.run_sync(journal.write, entries, deletes)
+        await trio.to_thread.run_sync(journal.write, entries, deletes, limiter=self._thread)
         self._counts["flushes"] += 1
         if self._counts["flushes"] % JOURNAL_PRUNE_FLUSHES == 0:
             for kind, kept in _KEPT_SLOTS.items():
-                await trio.to_thread.run_sync(journal.prune, kind, kept)
+                await trio.to_thread.run_sync(journal.prune, kind, kept, limiter=self._thread)
         took = round((trio.current_time() - started) * 1_000)
         self._flush_ms_max = max(self._flush_ms_max, took)
         self._flush_ms_total += took

@@ -100,9 +100,9 @@ class Intake:
         verdict: Admitted | Refused | RemoteFault,
         fresh: list[tuple[bytes, bytes]],
     ) -> Receipt | RemoteFault:
-        if not isinstance(verdict, Admitted):
-            return verdict if isinstance(verdict, RemoteFault) else RemoteFault(verdict.code)
-        if verdict.id not in self._mempool:
+        if isinstance(verdict, RemoteFault):
+            return verdict
+        if isinstance(verdict, Admitted) and verdict.id not in self._mempool:
             try:
                 self._exchange.check(verdict, self._height() + 1)
             except RemoteFault as fault:
@@ -152,18 +152,41 @@ class Intake:
         Effects: valid ones are kept and reported; wrong ones are counted and dropped.
         Errors: `Malformed`, `Oversized`.
         """
-        wires: list[bytes] = codec.decode(
-            Packed,
-            payload,
-            bytes_max=2 * PACKED_BYTES_MAX,
-        )
-        fresh = [
-            wire for wire in wires if envelope_id(wire, self._domain.network) not in self._mempool
-        ]
+        fresh = self._fresh(payload)
+        if fresh:
+            self._keep(fresh, await self._verify(fresh, admit))
+
+    async def on_gossip(self, payload: bytes) -> None:
+        """Take envelopes that a gateway hands on: also checked against the state, because
+        anybody may gossip.
+
+        From: anybody.
+        Checks: shape, bytes, signature, and whether the exchange would take each one now.
+        Effects: as `on_packed`.
+        Errors: `Malformed`, `Oversized`.
+        """
+        fresh = self._fresh(payload)
+        if fresh:
+            verdicts = await self._verify(fresh, admit)
+            self._keep(fresh, [self._judge_by_state(verdict) for verdict in verdicts])
+
+    def _fresh(self, payload: bytes) -> list[bytes]:
+        """The envelopes in a packed message that are not at hand, none while there is no room."""
+        wires: list[bytes] = codec.decode(Packed, payload, bytes_max=2 * PACKED_BYTES_MAX)
+        network = self._domain.network
+        fresh = [wire for wire in wires if envelope_id(wire, network) not in self._mempool]
         self._counts["received"] += len(fresh)
-        if not fresh or self._mempool.is_full:
-            return
-        self._keep(fresh, await self._verify(fresh, admit))
+        return [] if self._mempool.is_full else fresh
+
+    def _judge_by_state(
+        self, verdict: Admitted | Refused | RemoteFault
+    ) -> Admitted | Refused | RemoteFault:
+        if isinstance(verdict, Admitted):
+            try:
+                self._exchange.check(verdict, self._height() + 1)
+            except RemoteFault as fault:
+                return fault
+        return verdict
 
     async def on_fetched(self, wires: list[bytes]) -> None:
         """Take envelopes that were asked for by id, right or wrong: a batch may hold them."""

@@ -77,6 +77,7 @@ class Ledger:
         self._on_rollup = on_rollup
         self._on_keys = on_keys
         self._previous: bytes | None = None
+        self._thread = trio.CapacityLimiter(1)
         self.height = 0
         self.time_ms = 0
         self._counts = dict.fromkeys(("transactions", "events", "fetched", "refused"), 0)
@@ -125,7 +126,7 @@ class Ledger:
         result = self._execute(block, verdicts)
         batch = Batch(block.height, block.cid, self._previous, result.root, wires)
         record = chain_record(block, batch, self._network, verdicts, result)
-        await trio.to_thread.run_sync(self._index.record_block, record)
+        await trio.to_thread.run_sync(self._index.record_block, record, limiter=self._thread)
         self._previous = record.block.batch
         finished = self._mempool.executed(commit.batch, block.height)
         update = BlockUpdate(block.height, block.cid, block.time_ms, result, commit.batch)

@@ -1,17 +1,15 @@
 """One node: all rooms, introduced to each other.
 
-    async with open_node(load_config(path), keys) as node:
-        await node.run(task_status)
+    node = Node(config, genesis, keys, index, network)     # see `node.opening`
+    await node.run(journal)
 
 A validator votes; a gateway follows, serves and hands on. The order of starting is: storage is
 replayed, then the journal is taken, then the network opens; nothing is signed before that.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -19,10 +17,11 @@ import structlog
 import trio
 
 from consensus import (
-    ONCE_KINDS,
     CheckpointCertificate,
     CheckpointReached,
+    Commit,
     Effect,
+    Executed,
     FetchChain,
     FetchEnvelopes,
     Identity,
@@ -34,11 +33,11 @@ from exchange import Exchange, Rollup
 from exchange.network import NetworkGenesis
 from exchange.receipt import Receipt
 from node.anchor import ROLLUP_KIND, Anchor
-from node.config import Config, split_listen
+from node.config import Config
 from node.driver import ENVELOPE_KIND, Driver
 from node.faults import KeysMismatch
 from node.feed import Feed
-from node.genesis import agreement, load_genesis
+from node.genesis import agreement
 from node.intake import Intake
 from node.keys import NodeKeys
 from node.ledger import Ledger
@@ -55,9 +54,10 @@ from node.status import (
 )
 from node.sync import Sync
 from node.talk import Talk
-from node.wire import TOPIC_ENVELOPES, NodeKind
-from p2p import Network, NetworkConfig, open_network
+from node.wire import PACKED_BYTES_MAX, TOPIC_ENVELOPES, NodeKind
+from p2p import Network
 from primitives.anchors import withdrawal_leaf
+from primitives.codec import Oversized
 from primitives.faults import RemoteFault
 from primitives.keccak_tree import proof as keccak_proof
 from primitives.secp256k1 import checksum_address
@@ -70,11 +70,12 @@ log = structlog.get_logger(__name__)
 GATEWAY_POLL_MS = 200  # how often a gateway asks for new blocks
 CATCHING_UP_HEIGHTS = 50  # a node this far behind what it agreed on takes no orders
 WITHDRAWALS_ITEMS_MAX = 200  # claims in one answer
+PACKED_WAITING_ITEMS_MAX = 128  # messages with envelopes that wait; further ones are dropped
 RECENT_HEIGHT_MS_MAX = 30_000  # a gateway that heard of no block for so long takes no orders
 
 
 class Node:
-    """See `open_node`. What the API reads is public here."""
+    """See `node.opening`. What the API reads is public here."""
 
     def __init__(
         self,
@@ -124,6 +125,8 @@ class Node:
         )
         self.talk = Talk(genesis, index, network, self.feed, peer_ids)
         self.chat = self.talk.service
+        lines = trio.open_memory_channel[tuple[bytes, int]](PACKED_WAITING_ITEMS_MAX)
+        self._packed_sender, self._packed = lines
         self._cut_rollups: list[tuple[Rollup, bytes]] = []
         self._checkpoints: list[CheckpointCertificate] = []
         self.driver: Driver | None = None
@@ -149,7 +152,7 @@ class Node:
         self, journal: Journal | None, task_status: Any = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Recover, then work until cancelled. `started` comes once the recovery is done."""
-        blocks = await trio.to_thread.run_sync(self.ledger.replay, self.replica.replay)
+        blocks = await trio.to_thread.run_sync(self.ledger.replay, self._replay_block)
         log.info("replayed", blocks=blocks, height=self.ledger.height)
         driver = Driver(
             self.replica,
@@ -164,12 +167,22 @@ class Node:
         self.sync.arrived = self.intake.on_fetched
         self.anchor = self._make_anchor(journal)
         entries = await trio.to_thread.run_sync(self._read_journal, journal)
+        self.anchor.resume(entries.get(ROLLUP_KIND, {}))
         effects = self.replica.resume(entries, driver.now_ms())
         await self.intake.on_fetched(list(entries.get(ENVELOPE_KIND, {}).values()))
+        for height, root in self.anchor.uncertified():
+            driver.post(Executed(height, root, checkpoint=True))
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._start_tasks(nursery, driver, effects, self.anchor)
             task_status.started()
+
+    def _replay_block(self, wire: bytes) -> Commit:
+        """Replay a stored block, and remember the checkpoint that it carries."""
+        commit = self.replica.replay(wire)
+        if commit.block.checkpoint is not None:
+            self._checkpoints.append(commit.block.checkpoint)
+        return commit
 
     def _start_tasks(
         self, nursery: trio.Nursery, driver: Driver, effects: list[Effect], anchor: Anchor
@@ -184,6 +197,7 @@ class Node:
         nursery.start_soon(anchor.watch)
         nursery.start_soon(anchor.send)
         nursery.start_soon(self._read_frames)
+        nursery.start_soon(self._read_packed)
         nursery.start_soon(self._watch_links)
         if self._number is not None:
             nursery.start_soon(self._read_gossip)
@@ -191,7 +205,7 @@ class Node:
     def _read_journal(self, journal: Journal | None) -> dict[str, dict[bytes, bytes]]:
         if journal is None:
             return {}
-        kinds = ("safety", "block", "proposal", "report", ENVELOPE_KIND)
+        kinds = ("safety", "block", "proposal", "report", ENVELOPE_KIND, ROLLUP_KIND)
         return {kind: journal.read(kind) for kind in kinds}
 
     def _make_anchor(self, journal: Journal | None) -> Anchor:
@@ -245,18 +259,36 @@ class Node:
 
     async def _on_message(self, kind: int, payload: bytes, sender: int) -> None:
         if kind == NodeKind.ENVELOPES:
-            await self.intake.on_packed(payload)
+            self._queue_packed(payload, sender)
         elif kind == NodeKind.ROLLUP_SIGNATURE:
             if self.anchor is not None:
                 self.anchor.on_signature(payload, sender)
         elif self.driver is not None:
             await self.driver.post_received(Received(kind, payload, sender))
 
+    def _queue_packed(self, payload: bytes, sender: int) -> None:
+        """Envelopes wait in a line of their own, so that checking their signatures never delays
+        a vote; what does not fit is dropped, and fetched by id where it is needed."""
+        if len(payload) > 2 * PACKED_BYTES_MAX:
+            raise Oversized(len(payload), 2 * PACKED_BYTES_MAX)
+        try:
+            self._packed_sender.send_nowait((payload, sender))
+        except trio.WouldBlock:
+            log.warning("envelopes_dropped", validator=sender, bytes=len(payload))
+
+    async def _read_packed(self) -> None:
+        """Envelopes that validators push, one message after the other."""
+        async for payload, sender in self._packed:
+            try:
+                await self.intake.on_packed(payload)
+            except RemoteFault as fault:
+                log.warning("message_refused", validator=sender, code=fault.code)
+
     async def _read_gossip(self) -> None:
         """Envelopes that gateways hand on."""
         async for message in self._p2p.subscribe(TOPIC_ENVELOPES):
             try:
-                await self.intake.on_packed(message.payload)
+                await self.intake.on_gossip(message.payload)
             except RemoteFault as fault:
                 log.warning("gossip_refused", peer=message.peer, code=fault.code)
 
@@ -291,6 +323,8 @@ class Node:
         self, number: int, receipt: ChainReceipt | None, signatures: list[bytes]
     ) -> None:
         """Note what is known of a rollup block on chain; its sender knows the transaction."""
+        if self.index.rollup(number) is None:
+            return  # cut a moment ago, and its block is not recorded yet
         if receipt is not None:
             self.index.post_rollup(number, receipt.tx)
         if signatures:
@@ -433,42 +467,3 @@ def _version() -> str:
         return version("outcry")
     except PackageNotFoundError:
         return "0"
-
-
-@asynccontextmanager
-async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node, Journal | None]]:
-    """Open storage and network for a node; closing waits for the last write.
-
-    Errors: `GenesisInvalid`, `KeysMismatch`, and those of storage and p2p.
-    """
-    genesis = load_genesis(config.path(config.node.genesis))
-    data = config.path(config.node.data)
-    data.mkdir(parents=True, exist_ok=True)
-    network_id = genesis.network_id()
-    with ExitStack() as stack:
-        journal = None
-        index = Index.open(data / "index.db", network_id)
-        stack.callback(index.close)
-        if config.node.role == "validator":
-            # A validator that has blocks has signed; without its journal it might do so again.
-            fresh = index.newest() is None
-            journal = _open_journal(data, keys, network_id, create=fresh)
-            stack.callback(journal.close)
-        host, port = split_listen(config.p2p.listen)
-        network_config = NetworkConfig(
-            network=network_id,
-            seed=keys.network,
-            listen_host=host,
-            listen_port=port,
-            validators={item.peer_id: i for i, item in enumerate(genesis.validators)},
-            bootstrap=config.p2p.bootstrap,
-        )
-        async with open_network(network_config) as network:
-            index.blocks.put(agreement(genesis).cid, genesis.block())
-            yield Node(config, genesis, keys, index, network), journal
-
-
-def _open_journal(data: Path, keys: NodeKeys, network_id: bytes, *, create: bool) -> Journal:
-    once = [*sorted(ONCE_KINDS), ROLLUP_KIND]
-    owner = keys.signing().public
-    return Journal.open(data / "journal.db", owner, network_id, once=once, create=create)

@@ -5,8 +5,10 @@ SIGINT and SIGTERM stop it cleanly. It prints one line of JSON when it answers:
 """
 
 import gc
+import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import structlog
@@ -16,11 +18,12 @@ from node.api.server import serve_api
 from node.config import Config, load_config, passphrase, split_listen
 from node.keys import NodeKeys, load_keys
 from node.logs import configure_logs
-from node.node import open_node
+from node.opening import open_node
 
 log = structlog.get_logger(__name__)
 
 STOP_MS_MAX = 10_000  # after this the process ends even if something does not stop
+EXIT_STUCK = 4
 RECURSION_FRAMES_MAX = 1_000  # libraries raise it at import beyond what a stack holds
 GC_THRESHOLD_OBJECTS = 50_000  # young objects between two collections; keeps pauses rare
 
@@ -56,5 +59,8 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
+            last_resort = threading.Timer(STOP_MS_MAX / 1_000, os._exit, [EXIT_STUCK])
+            last_resort.daemon = True
+            last_resort.start()
             scope.cancel()
             return

@@ -45,6 +45,7 @@ REQUEST_DEADLINE_MS = 5_000
 CHAIN_PAUSE_MS = 50  # between two requests for blocks
 RETRY_PAUSE_MS = 250  # after a request that brought nothing
 REQUESTS_PER_SECOND = 200.0  # of one peer and protocol; more are refused
+SERVING_THREADS_MAX = 2  # other nodes' requests that read from the disk at once; more wait
 FETCHES_MAX = 16  # fetches of envelopes under way; further ones are asked for by the next block
 
 Arrived = Callable[[list[bytes]], Awaitable[None]]
@@ -80,6 +81,7 @@ class Sync:
         self._wanted: FetchChain | None = None
         self._wake = trio.Event()
         self._turn = 0
+        self._serving = trio.CapacityLimiter(SERVING_THREADS_MAX)
         self._fetching: set[bytes] = set()
         self._counts = dict.fromkeys(
             ("chain_requests", "blocks", "envelopes", "batches", "failures"), 0
@@ -153,7 +155,9 @@ class Sync:
         Errors: `Malformed`.
         """
         wanted = codec.decode(ChainWanted, request, bytes_max=REQUEST_BYTES_MAX)
-        stored = await trio.to_thread.run_sync(self._stored_blocks, wanted.height)
+        stored = await trio.to_thread.run_sync(
+            self._stored_blocks, wanted.height, limiter=self._serving
+        )
         full = len(stored) > CHAIN_BLOCKS_ITEMS_MAX
         tail, high_qc = self._replica.tail(wanted.height + len(stored))
         if full:
@@ -233,9 +237,10 @@ class Sync:
         """
         found: dict[bytes, bytes] = {}
         request = codec.encode(BatchesWanted(height, 1))
-        ids = codec.encode(EnvelopesWanted(sorted(missing)[:ENVELOPES_WANTED_ITEMS_MAX]))
         while True:
             for target in self._targets([]):
+                wanted = sorted(missing - found.keys())[:ENVELOPES_WANTED_ITEMS_MAX]
+                ids = codec.encode(EnvelopesWanted(wanted))
                 answer = await self._ask(target, PROTOCOL_BATCHES, request, BatchesAnswer)
                 for data in answer.batches if answer is not None else ():
                     found |= self._matching(data, height, missing)
@@ -269,7 +274,9 @@ class Sync:
         Errors: `Malformed`.
         """
         wanted = codec.decode(BatchesWanted, request, bytes_max=REQUEST_BYTES_MAX)
-        batches = await trio.to_thread.run_sync(self._stored_batches, wanted.first, wanted.count)
+        batches = await trio.to_thread.run_sync(
+            self._stored_batches, wanted.first, wanted.count, limiter=self._serving
+        )
         out: list[bytes] = []
         size = 0
         for data in batches:

@@ -13,11 +13,11 @@ from consensus import BLOCK_BYTES_MAX, QuorumCertificate
 from primitives.codec import Bytes32, Bytes65, Record, Unsigned
 
 PACKED_ITEMS_MAX = 512  # envelopes in one message; more are packed into the next
-PACKED_BYTES_MAX = 1 << 20  # likewise
+PACKED_BYTES_MAX = 256 << 10  # likewise; gossip carries twice as much
 ROLLUP_SIGNATURE_BYTES_MAX = 256
 ENVELOPES_WANTED_ITEMS_MAX = 256
 REQUEST_BYTES_MAX = 16_384
-RESPONSE_BYTES_MAX = 4 << 20
+RESPONSE_BYTES_MAX = 9 << 20  # a batch of the largest size fits
 CHAIN_BLOCKS_ITEMS_MAX = 128  # blocks in one answer; the rest is asked for again
 CHAIN_BYTES_MAX = 2 * BLOCK_BYTES_MAX  # likewise
 

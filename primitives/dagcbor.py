@@ -101,7 +101,7 @@ def _lower(value: Any, depth: int) -> Any:
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _LIST, _MAP, _TAG, _SIMPLE = range(8)
 _SIMPLE_VALUES = {20: False, 21: True, 22: None}
-_DIRECT_MAX = 23  # larger arguments stand in 1, 2, 4 or 8 bytes of their own
+_DIRECT_BELOW = 24  # larger arguments stand in 1, 2, 4 or 8 bytes of their own
 _WIDTHS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 
 
@@ -135,7 +135,7 @@ def _head(data: bytes, at: int) -> tuple[int, int, int]:
         raise NotDagCbor("the bytes end inside a value")
     kind, low = data[at] >> 5, data[at] & 31
     at += 1
-    if low <= _DIRECT_MAX:
+    if low < _DIRECT_BELOW:
         return kind, low, at
     width, least = _WIDTHS.get(low, (0, 0))
     if not width or kind == _SIMPLE:

@@ -18,7 +18,7 @@ from primitives.cid import matches
 from storage._database import Writer
 from storage.faults import BlockDamaged, BlockMismatch, BlockOversized
 
-BLOCK_BYTES_MAX: Final = 2_097_152  # larger: BlockOversized; what Bitswap peers accept at most
+BLOCK_BYTES_MAX: Final = 8_388_608  # larger: BlockOversized; a batch of 256 large envelopes fits
 PUT_BLOCKS_MAX: Final = 4_096  # more at once: put in several transactions of this many
 _PAGE_ROWS: Final = 512  # CIDs read at a time while iterating
 

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from client import Trader, Wallet
+from devnet import processes
 from devnet.load import LoadPlan, run_load
 from node.genesis import load_genesis
 
@@ -128,3 +129,30 @@ async def test_a_talk_is_the_same_everywhere_after_a_restart(outcry_cluster):
                     break
                 await trio.sleep(0.2)
     assert len(histories[0]) >= 2
+
+
+async def test_a_withdrawal_survives_a_restart_of_everybody_before_it_reached_the_chain(
+    outcry_cluster,
+):
+    cluster, state = outcry_cluster, outcry_cluster.state
+    wallet = Wallet.from_hex(state.traders[2].evm_secret)
+    async with Trader.connect(cluster.node("v0").api, wallet, evm=state.evm) as trader:
+        await trader.wait_credited(await trader.deposit("USD", "3"))
+        await trader.wait_executed((await trader.authorize()).id)
+        evm = processes.find(state.evm_pid, "settlement.evm")
+        evm.suspend()
+        try:
+            order = await trader.withdraw("USD", "3")
+            await trader.wait_executed(order.id)
+            await trio.sleep(4)  # signed, and nobody can send it
+            for node in state.nodes:
+                await trio.to_thread.run_sync(cluster.kill, node.name)
+        finally:
+            evm.resume()
+        for node in state.nodes:
+            await trio.to_thread.run_sync(
+                lambda name=node.name: cluster.start_node(name, wait=False)
+            )
+        await trio.to_thread.run_sync(cluster.wait_all)
+        assert await trader.wait_claimable(deadline_s=60)
+        assert len(await trader.claim()) == 1

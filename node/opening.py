@@ -1,0 +1,66 @@
+"""Opening what a node stands on: genesis, index, journal, network.
+
+async with open_node(load_config(path), keys) as (node, journal):
+    await node.run(journal)
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+
+from consensus import ONCE_KINDS
+from node.anchor import ROLLUP_KIND
+from node.config import Config, split_listen
+from node.genesis import agreement, load_genesis
+from node.keys import NodeKeys
+from node.node import Node
+from p2p import NetworkConfig, open_network
+from storage import Index, Journal
+
+JOURNAL_BYTES_MAX = 2 << 30  # envelopes, links and blocks that wait to be executed, at the worst
+
+
+@asynccontextmanager
+async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node, Journal | None]]:
+    """Open storage and network for a node; closing waits for the last write.
+
+    Errors: `GenesisInvalid`, `KeysMismatch`, and those of storage and p2p.
+    """
+    genesis = load_genesis(config.path(config.node.genesis))
+    data = config.path(config.node.data)
+    data.mkdir(parents=True, exist_ok=True)
+    network_id = genesis.network_id()
+    with ExitStack() as stack:
+        journal = None
+        index = Index.open(data / "index.db", network_id)
+        stack.callback(index.close)
+        if config.node.role == "validator":
+            # A validator that has blocks has signed; without its journal it might do so again.
+            fresh = index.newest() is None
+            journal = _open_journal(data, keys, network_id, create=fresh)
+            stack.callback(journal.close)
+        host, port = split_listen(config.p2p.listen)
+        network_config = NetworkConfig(
+            network=network_id,
+            seed=keys.network,
+            listen_host=host,
+            listen_port=port,
+            validators={item.peer_id: i for i, item in enumerate(genesis.validators)},
+            bootstrap=config.p2p.bootstrap,
+        )
+        async with open_network(network_config) as network:
+            index.blocks.put(agreement(genesis).cid, genesis.block())
+            yield Node(config, genesis, keys, index, network), journal
+
+
+def _open_journal(data: Path, keys: NodeKeys, network_id: bytes, *, create: bool) -> Journal:
+    once = [*sorted(ONCE_KINDS), ROLLUP_KIND]
+    owner = keys.signing().public
+    return Journal.open(
+        data / "journal.db",
+        owner,
+        network_id,
+        once=once,
+        create=create,
+        bytes_max=JOURNAL_BYTES_MAX,
+    )
