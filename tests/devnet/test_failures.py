@@ -1,7 +1,6 @@
 """Validators die, garbage comes in: nothing stops, nothing is lost, nothing is signed twice."""
 
 import socket
-from functools import partial
 
 import httpx
 import pytest
