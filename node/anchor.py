@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 DEPOSITS_PER_VIEW_ITEMS_MAX = 32  # more are reported with the next view
 OUTSTANDING_ITEMS_MAX = 1_024  # rollup blocks waiting for the chain; signatures beyond are dropped
+EARLY_NUMBERS_MAX = 64  # signatures of rollup blocks further ahead of ours are dropped
 SETTLED_ITEMS_MAX = 64  # committed ones kept, should the chain take them back
 TURN_MS = 6_000  # how long a validator has for its turn before the next takes over
 COMMITTED_POLL_MS = 1_000  # how often the chain is asked while a rollup block is outstanding
@@ -233,7 +234,7 @@ class Anchor:
             return
         if signature.number in self._outstanding:
             self._count(sender, signature)
-        elif len(self._early) < OUTSTANDING_ITEMS_MAX:
+        elif signature.number <= self._highest_cut + EARLY_NUMBERS_MAX:
             early = self._early.setdefault(signature.number, [])
             if all(known != sender for known, _ in early):
                 early.append((sender, signature))
