@@ -9,12 +9,11 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.peer.id import ID
 from nacl.public import PrivateKey
 
 from exchange.network import ValidatorGenesis
 from node.faults import KeysMismatch
+from p2p import peer_id_of_seed
 from primitives import keystore
 from primitives.bls import AnchorKey
 from primitives.ed25519 import SigningKey
@@ -42,7 +41,7 @@ class NodeKeys:
 
     def peer_id(self) -> str:
         """The libp2p id that Noise will authenticate."""
-        return str(ID.from_pubkey(create_new_key_pair(self.network).public_key))
+        return peer_id_of_seed(self.network)
 
     def public(self, name: str, power: int) -> ValidatorGenesis:
         """What the genesis says about the validator with these keys."""
