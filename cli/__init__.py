@@ -1,7 +1,7 @@
 """The `outcry` command: one file per group of commands.
 
     outcry wallet new
-    outcry order place BTC-USD buy 0.25 30000
+    outcry order place XOM-USD buy 5 1.05
     outcry status --json
 
 `cli.main` puts the groups together and turns faults into sentences and exit codes: 0 done,

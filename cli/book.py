@@ -17,11 +17,11 @@ DEPTH_LEVELS_MAX = 1_000
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("book", epilog="Example: outcry book BTC-USD --depth 5")(book)
+    app.command("book", epilog="Example: outcry book XOM-USD --depth 5")(book)
 
 
 def book(
-    market: Annotated[str, typer.Argument(help="The market, such as BTC-USD.")],
+    market: Annotated[str, typer.Argument(help="The market, such as XOM-USD.")],
     depth: Annotated[
         int, typer.Option("--depth", min=1, max=DEPTH_LEVELS_MAX, help="Levels of each side.")
     ] = DEPTH_LEVELS_DEFAULT,

@@ -17,10 +17,10 @@ app = typer.Typer(help="Read and write in a market's room.", no_args_is_help=Tru
 ROWS_DEFAULT = 50
 ROWS_MAX = 200
 
-RoomArgument = Annotated[str, typer.Argument(help="The room: a market, such as BTC-USD.")]
+RoomArgument = Annotated[str, typer.Argument(help="The room: a market, such as XOM-USD.")]
 
 
-@app.command("history", epilog="Example: outcry chat history BTC-USD --limit 10")
+@app.command("history", epilog="Example: outcry chat history XOM-USD --limit 10")
 def history(
     room: RoomArgument,
     limit: Annotated[int, typer.Option("--limit", min=1, max=ROWS_MAX)] = ROWS_DEFAULT,
@@ -41,7 +41,7 @@ def history(
         typer.echo(_line(item))
 
 
-@app.command("say", epilog='Example: outcry chat say BTC-USD "good morning"')
+@app.command("say", epilog='Example: outcry chat say XOM-USD "good morning"')
 def say(
     room: RoomArgument,
     text: Annotated[str, typer.Argument(help="What to say.")],
@@ -65,7 +65,7 @@ def say(
         typer.echo(f"said: {cid}")
 
 
-@app.command("listen", epilog="Example: outcry chat listen BTC-USD")
+@app.command("listen", epilog="Example: outcry chat listen XOM-USD")
 def listen(
     room: RoomArgument, node: NodeOption = NODE_DEFAULT, as_json: JsonOption = False
 ) -> None:

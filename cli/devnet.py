@@ -1,5 +1,6 @@
 """`outcry devnet`: a whole network on this machine."""
 
+import shlex
 import shutil
 import signal
 import time
@@ -112,8 +113,8 @@ def demo(
         _write(json_file or cluster.layout.root / "report.json", report)
         _show_demo(report)
     typer.echo(f"The demo took {time.monotonic() - started:.1f} s.")
-    where = json_file or cluster.layout.root / "report.json"
-    typer.echo(f"Check it again at any time: outcry devnet check {where}")
+    where = shlex.quote(str(json_file or directory / "report.json"))
+    typer.echo(f"Check it, until the next demo begins: .venv/bin/outcry devnet check {where}")
 
 
 @app.command(epilog="Example: outcry devnet check report.json")
@@ -231,8 +232,12 @@ def _watch(cluster: "Cluster") -> None:
         while True:
             time.sleep(WATCH_PAUSE_S)
             dead = set(cluster.dead())
+            if not cluster.is_running():
+                typer.echo("all processes have ended: stopped from elsewhere", err=True)
+                cluster.release()
+                return
             for name in sorted(dead - told):
-                typer.echo(f"{name} has ended; its log: {cluster.layout.node_log(name)}", err=True)
+                typer.echo(f"{name} has ended; its log: {cluster.log(name)}", err=True)
             told = dead
     except KeyboardInterrupt:
         typer.echo("\nstopping", err=True)
@@ -357,6 +362,7 @@ def _show_demo(report: "DemoReport") -> None:
             for item in report.balances
         ],
     )
+    typer.echo("What the traders together lost are the exchange's fees.")
     same = "the same on all nodes" if report.chat.equal_on_all_nodes else "NOT the same everywhere"
     typer.echo(f"room {report.chat.room}: {len(report.chat.messages)} messages, {same}")
     for text in report.chat.messages:

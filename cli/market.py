@@ -47,9 +47,9 @@ def list_markets(node: NodeOption = NODE_DEFAULT, as_json: JsonOption = False) -
     print_table("markets", columns, [list(row.values()) for row in rows])
 
 
-@app.command("candles", epilog="Example: outcry market candles BTC-USD --interval 1h")
+@app.command("candles", epilog="Example: outcry market candles XOM-USD --interval 1h")
 def candles(
-    market: Annotated[str, typer.Argument(help="The market, such as BTC-USD.")],
+    market: Annotated[str, typer.Argument(help="The market, such as XOM-USD.")],
     interval: Annotated[
         Literal["1m", "5m", "1h", "1d"], typer.Option("--interval", help="Span of one candle.")
     ] = "1m",

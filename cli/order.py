@@ -26,10 +26,10 @@ app = typer.Typer(help="Place, cancel and list orders.", no_args_is_help=True)
 ROWS_DEFAULT = 50
 ROWS_MAX = 1_000
 
-MarketArgument = Annotated[str, typer.Argument(help="The market, such as BTC-USD.")]
+MarketArgument = Annotated[str, typer.Argument(help="The market, such as XOM-USD.")]
 
 
-@app.command("place", epilog="Example: outcry order place BTC-USD buy 0.25 30000")
+@app.command("place", epilog="Example: outcry order place XOM-USD buy 5 1.05")
 def place(
     market: MarketArgument,
     side: Annotated[Literal["buy", "sell"], typer.Argument(help="buy or sell.")],
@@ -77,7 +77,7 @@ def place(
         typer.echo(f"{told['state']}: envelope {told['envelope']}")
 
 
-@app.command("cancel", epilog="Example: outcry order cancel BTC-USD 17")
+@app.command("cancel", epilog="Example: outcry order cancel XOM-USD 17")
 def cancel(
     market: MarketArgument,
     order: Annotated[str, typer.Argument(help="The order's number, or your client id.")],
@@ -91,7 +91,7 @@ def cancel(
     _send(lambda trader: trader.cancel(market, which), node, wallet, wait=wait, as_json=as_json)
 
 
-@app.command("cancel-all", epilog="Example: outcry order cancel-all --market BTC-USD")
+@app.command("cancel-all", epilog="Example: outcry order cancel-all --market XOM-USD")
 def cancel_all(
     market: Annotated[str | None, typer.Option("--market", help="Only in this market.")] = None,
     node: NodeOption = NODE_DEFAULT,
@@ -126,7 +126,7 @@ def _send(
         typer.echo(f"{told['state']}: envelope {told['envelope']}")
 
 
-@app.command("list", epilog="Example: outcry order list --market BTC-USD --all")
+@app.command("list", epilog="Example: outcry order list --market XOM-USD --all")
 def list_orders(
     market: Annotated[str | None, typer.Option("--market", help="Only this market.")] = None,
     closed: Annotated[bool, typer.Option("--all", help="Also orders that ended.")] = False,

@@ -19,11 +19,11 @@ ROWS_MAX = 1_000
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("trades", epilog="Example: outcry trades BTC-USD --limit 5")(trades)
+    app.command("trades", epilog="Example: outcry trades XOM-USD --limit 5")(trades)
 
 
 def trades(
-    market: Annotated[str, typer.Argument(help="The market, such as BTC-USD.")],
+    market: Annotated[str, typer.Argument(help="The market, such as XOM-USD.")],
     limit: Annotated[int, typer.Option("--limit", min=1, max=ROWS_MAX)] = ROWS_DEFAULT,
     mine: Annotated[bool, typer.Option("--mine", help="Only the wallet's own.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C.")] = False,

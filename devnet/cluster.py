@@ -138,6 +138,10 @@ class Cluster:
         """Leave the processes running when this object's block ends."""
         self._started = False
 
+    def log(self, name: str) -> Path:
+        """The log of a node, or of the chain (`evm`)."""
+        return self.layout.evm / "evm.log" if name == "evm" else self.layout.node_log(name)
+
     def is_running(self) -> bool:
         """Whether any process of the cluster runs."""
         nodes = any(self._node_process(node) is not None for node in self.state.nodes)

@@ -99,7 +99,8 @@ def load_report(path: Path) -> DemoReport:
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReportUnreadable(
-            f"{path} is not a report ({error}); make one with: outcry devnet demo --json {path}"
+            f"{path} is not a report ({error}); "
+            "make one with: outcry devnet demo --json report.json"
         ) from None
 
 

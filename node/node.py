@@ -428,6 +428,7 @@ class Node:
         peers = self._p2p.peers()
         members = len(self._committee)
         anchor = None if self.anchor is None else self.anchor.statistics()
+        credited = self.exchange.deposits.next_index
         return Status(
             name=self.name,
             role=self.role,
@@ -454,8 +455,8 @@ class Node:
             evm=EvmView(
                 reachable=anchor is not None and anchor.reachable,
                 number=0 if anchor is None else anchor.number,
-                deposits_seen=0 if anchor is None else anchor.deposits_seen,
-                deposits_credited=self.exchange.deposits.next_index,
+                deposits_seen=max(credited, 0 if anchor is None else anchor.deposits_seen),
+                deposits_credited=credited,
             ),
             rollup=0 if anchor is None else anchor.committed,
             mempool=self.mempool.statistics().waiting,

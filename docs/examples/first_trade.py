@@ -1,8 +1,9 @@
 """Deposit dollars, buy a little, show what came of it.
 
-    python docs/examples/first_trade.py http://127.0.0.1:8001 http://127.0.0.1:8545 PRIVATE_KEY
+    python docs/examples/first_trade.py NODE_URL EVM_URL PRIVATE_KEY [MARKET SIZE PRICE]
 
-The key's account needs USD, and some of the chain's own coin for gas.
+`outcry devnet status` prints the URLs of a development network and the keys of its funded
+accounts. The key's account needs USD, and some of the chain's own coin for gas.
 """
 
 import sys
@@ -11,12 +12,13 @@ import trio
 
 from outcry import Trader, Wallet, text
 
-MARKET = "BTC-USD"
 
-
-async def main(node: str, evm: str, key: str) -> None:
+async def main(
+    node: str, evm: str, key: str, market: str = "XOM-USD", size: str = "5", price: str = "1.05"
+) -> None:
     wallet = Wallet.from_hex(key)
     async with Trader.connect(node, wallet, evm=evm) as trader:
+        trader.grid(market)  # refuses an unknown market before any money moves
         deposit = await trader.deposit("USD", "1000")
         await trader.wait_credited(deposit)
 
@@ -25,7 +27,7 @@ async def main(node: str, evm: str, key: str) -> None:
         await trader.wait_executed(authorized.id)
 
         # Accepted first (with a receipt that the node signed), executed a moment later.
-        order = await trader.buy(MARKET, size="0.01", price="30000")
+        order = await trader.buy(market, size, price)
         executed = await trader.wait_executed(order.id)
         trader.check_actions(executed)
 
@@ -37,4 +39,6 @@ async def main(node: str, evm: str, key: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     trio.run(main, *sys.argv[1:])

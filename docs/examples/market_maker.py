@@ -1,6 +1,6 @@
 """Quote both sides of a market around a price, and renew the quotes with one signature.
 
-    python docs/examples/market_maker.py http://127.0.0.1:8001 WALLET_FILE BTC-USD 30000
+    python docs/examples/market_maker.py NODE_URL WALLET_FILE XOM-USD 1.05
 
 The passphrase is taken from OUTCRY_PASSPHRASE. The account must hold both tokens.
 """

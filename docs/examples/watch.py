@@ -1,6 +1,6 @@
 """Follow a market's book and its room side by side, through reconnects.
 
-python docs/examples/watch.py http://127.0.0.1:8001,http://127.0.0.1:8002 BTC-USD
+python docs/examples/watch.py NODE_URL[,NODE_URL] XOM-USD
 """
 
 import sys
@@ -15,9 +15,10 @@ async def watch_book(viewer: Viewer, market: str) -> None:
     async with viewer.stream("book", market=market) as updates:
         async for update in updates:
             # `update.book` is whole, and its checksum was compared with the node's.
-            if update.book and update.book.bids and update.book.asks:
-                bid, ask = update.book.bids[0][0], update.book.asks[0][0]
-                print(f"{market}: {grid.price_text(bid)} / {grid.price_text(ask)}")
+            if update.book:
+                sides = (update.book.bids, update.book.asks)
+                best = [grid.price_text(side[0][0]) if side else "-" for side in sides]
+                print(f"{market}: {' / '.join(best)}")
 
 
 async def listen(viewer: Viewer, room: str) -> None:

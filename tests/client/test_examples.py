@@ -56,7 +56,9 @@ def run(name: str, *words: str, **environment: str) -> str:
 def test_the_first_trade_is_made(network: SingleNode) -> None:
     wallet = Wallet.from_hex(Wallet.create().evm.secret.hex())
     network.bank.fund(wallet, 10**9)
-    told = run("first_trade", network.url, network.bank.url, wallet.evm.secret.hex())
+    secret = wallet.evm.secret.hex()
+    order = ("BTC-USD", "0.01", "30000")
+    told = run("first_trade", network.url, network.bank.url, secret, *order)
     trio.run(clear, network, wallet)
     assert "open, 0 lots filled" in told
     assert "USD: 700 free" in told
