@@ -89,7 +89,7 @@ def test_every_command_that_prints_a_result_can_print_json(path: tuple[str, ...]
 def test_help_is_shown_by_the_command_itself(outcry: Outcry) -> None:
     done = outcry("order", "place", "--help")
     assert done.code == 0
-    assert "Example: outcry order place BTC-USD buy 0.25 30000" in done.out
+    assert "Example: outcry order place XOM-USD buy 5 1.05" in done.out
 
 
 def test_the_version_is_shown(outcry: Outcry) -> None:
