@@ -83,6 +83,8 @@ class Driver:
         self._envelopes: list[tuple[str, bytes, bytes]] = []
         self._finished: list[tuple[str, bytes]] = []
         self._thread = trio.CapacityLimiter(1)  # nobody else's work delays the journal
+        self._arrived = self._durable = 0
+        self._flushed = trio.Event()
         self._wake = trio.Event()
         self._room = trio.Event()
         self._last_ms = 0
@@ -118,7 +120,14 @@ class Driver:
         """
         if self._journal is not None:
             self._envelopes += [(ENVELOPE_KIND, name, wire) for name, wire in arrived]
+            self._arrived += len(arrived)
         self.post(EnvelopesSeen(tuple(name for name, _ in arrived)))
+
+    async def durable(self) -> None:
+        """Wait until every envelope that arrived so far would survive a power cut."""
+        target = self._arrived
+        while self._durable < target:
+            await self._flushed.wait()
 
     def envelopes_finished(self, names: list[bytes]) -> None:
         """Envelopes that nobody will ask this node's journal for any more."""
@@ -168,7 +177,7 @@ class Driver:
             if isinstance(effect, Persist)
             for entry in effect.entries
         ]
-        if self._journal is not None and entries:
+        if self._journal is not None and (entries or self._envelopes):
             while len(self._envelopes) > WRITE_ITEMS_MAX:
                 some = self._envelopes[:WRITE_ITEMS_MAX]
                 del self._envelopes[:WRITE_ITEMS_MAX]
@@ -176,7 +185,11 @@ class Driver:
             envelopes, self._envelopes = self._envelopes, []
             finished = self._finished[:WRITE_ITEMS_MAX]
             del self._finished[:WRITE_ITEMS_MAX]
+            durable = self._arrived
             await self._write(self._journal, envelopes + entries, finished)
+            self._durable = durable
+            self._flushed.set()
+            self._flushed = trio.Event()
         for effect in effects:
             await self._carry_out(effect)
 

@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 PUSH_PAUSE_MS = 4  # envelopes that come within this time leave in one message
 VERIFY_THREADS_MAX = 2  # batches of signatures checked at once; further ones wait
+REPEATED_ITEMS_MAX = 4_096  # waiting envelopes pushed again to a validator that comes back
 PUSH_WAITING_ITEMS_MAX = 20_000  # more: clients are refused with E494
 
 
@@ -92,6 +93,8 @@ class Intake:
                 self._refused[answer.code] = self._refused.get(answer.code, 0) + 1
             answers.append(answer)
         self._hand_on(fresh)
+        if self.driver is not None and self._is_validator and fresh:
+            await self.driver.durable()  # a receipt is a promise that survives kill -9
         return answers
 
     def _accept(
@@ -141,6 +144,12 @@ class Intake:
                     self._network.broadcast(NodeKind.ENVELOPES, message)
                 else:
                     await self._network.publish(TOPIC_ENVELOPES, message)
+
+    def repeat(self, validator: int) -> None:
+        """Push what waits to be executed to a validator whose link came up: it may have missed
+        it, and after a restart of this node nobody else may have it."""
+        for group in pack(self._mempool.waiting(REPEATED_ITEMS_MAX)):
+            self._network.send(validator, NodeKind.ENVELOPES, codec.encode(group))
 
     # From others
 

@@ -8,6 +8,7 @@ vote; the driver journals it before this validator's report names it.
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from exchange import Admitted, Refused
 
@@ -65,6 +66,11 @@ class Mempool:
         self._arrived.append((height, verdict.id))
         self._bytes += len(wire)
         return True
+
+    def waiting(self, count_max: int) -> list[bytes]:
+        """The bytes of up to `count_max` envelopes that were not executed, oldest first."""
+        waiting = (held.wire for name, held in self._held.items() if name not in self._done)
+        return list(islice(waiting, count_max))
 
     def is_executed(self, envelope: bytes) -> bool:
         """Whether it was executed within `EXECUTED_HEIGHTS_MAX`."""

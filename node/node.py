@@ -299,6 +299,8 @@ class Node:
                 self.driver.post(LinkUp(link.validator))
             if self.anchor is not None:
                 self.anchor.resend(link.validator)
+            if self._number is not None:
+                self.intake.repeat(link.validator)
 
     # What consensus and ledger ask for
 

@@ -156,3 +156,18 @@ async def test_a_withdrawal_survives_a_restart_of_everybody_before_it_reached_th
         await trio.to_thread.run_sync(cluster.wait_all)
         assert await trader.wait_claimable(deadline_s=60)
         assert len(await trader.claim()) == 1
+
+
+async def test_an_order_whose_node_died_right_after_its_receipt_is_executed(outcry_cluster):
+    cluster, state = outcry_cluster, outcry_cluster.state
+    wallet = Wallet.from_hex(state.traders[3].evm_secret)
+    async with Trader.connect(cluster.node("v1").api, wallet, evm=state.evm) as trader:
+        await trader.wait_credited(await trader.deposit("USD", "50"))
+        await trader.wait_executed((await trader.authorize()).id)
+        sent = [await trader.buy(MARKET, "1", "0.01") for _ in range(3)]
+        cluster.kill("v1")
+    await trio.to_thread.run_sync(cluster.start_node, "v1")
+    async with Trader.connect(cluster.node("v0").api, wallet) as trader:
+        for order in sent:
+            await trader.wait_executed(order.id)
+        await trader.wait_executed((await trader.cancel_all()).id)
