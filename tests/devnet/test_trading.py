@@ -106,7 +106,7 @@ async def test_money_comes_back_to_the_chain(funded):
 
 
 async def test_a_withdrawal_needs_the_money(funded):
-    async with funded(5, "v0", deposits=()) as frank:
+    async with funded(5, "v0", deposits=(("USD", "1"),)) as frank:
         sent = await frank.withdraw("XOM", "999999")
         done = await frank.wait_executed(sent.id)
         assert [item[1] for item in done.rejections] == ["E105"]
@@ -128,4 +128,4 @@ async def test_an_unauthorised_key_cannot_trade(outcry_cluster):
     async with Trader.connect(outcry_cluster.node("v0").api, wallet) as thief:
         with pytest.raises(RefusedByNode) as caught:
             await thief.buy(MARKET, "1", "1")
-        assert caught.value.code == "E109"
+        assert caught.value.code in ("E108", "E109"), "no such account, or not its key"
