@@ -24,6 +24,7 @@ from consensus.certificate import QuorumCertificate as QuorumCertificate
 from consensus.checkpoint import CheckpointCertificate as CheckpointCertificate
 from consensus.checkpoint import check_checkpoint_certificate as check_checkpoint_certificate
 from consensus.committee import Committee as Committee
+from consensus.committee import Signer as Signer
 from consensus.committee import Validator as Validator
 from consensus.effects import ONCE_KINDS as ONCE_KINDS
 from consensus.effects import Broadcast as Broadcast

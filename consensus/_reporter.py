@@ -3,6 +3,7 @@
 from collections import deque
 
 from consensus._safety import slot_key
+from consensus.committee import Signer
 from consensus.effects import Entry
 from consensus.report import (
     OBSERVATION_BYTES_MAX,
@@ -10,7 +11,7 @@ from consensus.report import (
     link_hash,
     sign_link,
 )
-from primitives import codec, ed25519
+from primitives import codec
 
 REPORT_KIND = "report"
 WAITING_ITEMS_MAX = 200_000  # envelopes seen but not reported yet; more are not reported by us
@@ -19,7 +20,7 @@ WAITING_ITEMS_MAX = 200_000  # envelopes seen but not reported yet; more are not
 class Reporter:
     """Makes the next link of the own report; `tip` is the newest one made."""
 
-    def __init__(self, key: ed25519.SigningKey, network: bytes, epoch: int, author: int) -> None:
+    def __init__(self, key: Signer, network: bytes, epoch: int, author: int) -> None:
         self._key = key
         self._network = network
         self._epoch = epoch

@@ -13,13 +13,13 @@ from consensus._validity import Validity
 from consensus.block import Block, decode_block
 from consensus.certificate import QuorumCertificate, TimeoutCertificate, genesis_certificate
 from consensus.checkpoint import CheckpointCollector
-from consensus.committee import Committee
+from consensus.committee import Committee, Signer
 from consensus.effects import Commit
 from consensus.faults import BadBlock, BadReport, JournalContradiction, WrongEpoch
 from consensus.frontier import Frontier, extend, first_frontier
 from consensus.report import ReportLink, decode_link, link_hash
 from consensus.sequencer import Sequencer
-from primitives import codec, ed25519
+from primitives import codec
 
 RECENT_BLOCKS_MAX = 1_024  # committed blocks kept for peers until storage has surely got them
 BLOCK_KIND = "block"
@@ -40,7 +40,7 @@ class Genesis:
 class Identity:
     """The key with which a validator signs, and its index. An observer has none."""
 
-    key: ed25519.SigningKey
+    key: Signer
     index: int
 
 

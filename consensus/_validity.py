@@ -9,7 +9,6 @@ from consensus.committee import Committee
 from consensus.faults import BadBlock, BadVoteSignature, NotTheLeader, WrongEpoch
 from consensus.frontier import Frontier, block_time, extend
 from consensus.report import check_link
-from primitives import ed25519
 
 
 class Validity:
@@ -34,7 +33,7 @@ class Validity:
         if block.author != committee.leader(block.round):
             raise NotTheLeader(f"validator {block.author} does not lead round {block.round}")
         public = committee.validators[block.author].public
-        if not ed25519.verify(public, block.signed, block.signature):
+        if not committee.verify(public, block.signed, block.signature):
             raise BadVoteSignature(f"validator {block.author} did not sign this block")
         if block.parent != block.qc.block:
             raise BadBlock("the certificate is not the parent's")

@@ -20,9 +20,10 @@ from consensus.certificate import (
     TimeoutCertificate,
 )
 from consensus.checkpoint import CHECKPOINT_BYTES_MAX, CheckpointCertificate
+from consensus.committee import Signer
 from consensus.faults import BadBlock
 from consensus.report import ReportLink, decode_link
-from primitives import codec, dagcbor, ed25519
+from primitives import codec, dagcbor
 from primitives.cid import cid_of
 from primitives.dagcbor import Link
 from primitives.hashing import digest
@@ -58,7 +59,7 @@ class Block:
 
 
 def make_block(
-    key: ed25519.SigningKey,
+    key: Signer,
     network: bytes,
     *,
     round_: int,

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import msgspec
 
-from consensus.committee import VALIDATORS_ITEMS_MAX, Committee
+from consensus.committee import VALIDATORS_ITEMS_MAX, Committee, Signer
 from consensus.faults import BadCertificate, WrongEpoch
-from primitives import codec, ed25519
+from primitives import codec
 from primitives.cid import CID_BYTES
 from primitives.codec import Bytes64, Record, Unsigned
 from primitives.hashing import digest
@@ -85,7 +85,7 @@ class Timeout(Record):
 
 
 def sign_vote(
-    key: ed25519.SigningKey, network: bytes, epoch: int, round_: int, block: bytes, voter: int
+    key: Signer, network: bytes, epoch: int, round_: int, block: bytes, voter: int
 ) -> Vote:
     """A signed vote. The caller has journaled it before it leaves."""
     signed = digest(VOTE_DOMAIN, network, _vote_body(epoch, round_, block))
@@ -93,7 +93,7 @@ def sign_vote(
 
 
 def sign_timeout(
-    key: ed25519.SigningKey,
+    key: Signer,
     network: bytes,
     round_: int,
     high_qc: QuorumCertificate,

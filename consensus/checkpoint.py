@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from consensus.certificate import Index
-from consensus.committee import VALIDATORS_ITEMS_MAX, Committee
+from consensus.committee import VALIDATORS_ITEMS_MAX, Committee, Signer
 from consensus.faults import (
     BadCertificate,
     Equivocation,
@@ -18,7 +18,7 @@ from consensus.faults import (
     RoundTooFar,
     WrongEpoch,
 )
-from primitives import codec, ed25519
+from primitives import codec
 from primitives.codec import Bytes32, Bytes64, Record, Unsigned
 from primitives.hashing import digest
 
@@ -52,7 +52,7 @@ class CheckpointCertificate(Record):
 
 
 def sign_checkpoint(
-    key: ed25519.SigningKey, network: bytes, epoch: int, height: int, root: bytes, voter: int
+    key: Signer, network: bytes, epoch: int, height: int, root: bytes, voter: int
 ) -> CheckpointVote:
     signed = digest(CHECKPOINT_DOMAIN, network, _body(epoch, height, root))
     return CheckpointVote(epoch, height, root, voter, key.sign(signed))

@@ -1,13 +1,29 @@
 """The validators of one epoch: their keys, their power, what a quorum is, who leads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from consensus.faults import BadVoteSignature, UnknownValidator
 from primitives import ed25519
 from primitives.hashing import digest
 
 VALIDATORS_ITEMS_MAX = 32  # votes are broadcast; more would not scale: ValueError
+
+
+Verify = Callable[[bytes, bytes, bytes], bool]
+"""(public key, message, signature): whether the signature is good."""
+Schedule = Callable[[int], int]
+"""round -> index of its leader."""
+
+
+class Signer(Protocol):
+    """What can sign for a validator: an Ed25519 key, or a stand-in where only logic is tested."""
+
+    public: bytes
+
+    def sign(self, message: bytes) -> bytes:
+        """A signature of 64 bytes."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +35,21 @@ class Validator:
 
 
 class Committee:
-    """Validators by index, with integer power (PROTOCOL, Terms and 1)."""
+    """Validators by index, with integer power (PROTOCOL, Terms and 1).
 
-    def __init__(self, network: bytes, epoch: int, validators: Sequence[Validator]) -> None:
+    `verify` is the signature scheme and `schedule` the order of leaders; only simulations choose
+    others than Ed25519 and the rotation.
+    """
+
+    def __init__(
+        self,
+        network: bytes,
+        epoch: int,
+        validators: Sequence[Validator],
+        *,
+        verify: Verify = ed25519.verify,
+        schedule: Schedule | None = None,
+    ) -> None:
         if not 1 <= len(validators) <= VALIDATORS_ITEMS_MAX:
             raise ValueError(f"a committee has 1 to {VALIDATORS_ITEMS_MAX} validators")
         if any(validator.power <= 0 for validator in validators):
@@ -29,6 +57,8 @@ class Committee:
         self.network = network
         self.epoch = epoch
         self.validators = tuple(validators)
+        self.verify = verify
+        self._schedule = schedule
         self.total = sum(validator.power for validator in validators)
         self.fairness_bound = (self.total - 1) // 4
         """F: the largest integer below a quarter of the power."""
@@ -52,6 +82,8 @@ class Committee:
 
     def leader(self, round_: int) -> int:
         """The leader of a round: everybody in turn, in the order of their indexes."""
+        if self._schedule is not None:
+            return self._schedule(round_)
         return round_ % len(self.validators)
 
     def check(self, index: int, domain: str, body: bytes, signature: bytes) -> None:
@@ -61,7 +93,7 @@ class Committee:
         """
         self.power(index)
         message = digest(domain, self.network, body)
-        if not ed25519.verify(self.validators[index].public, message, signature):
+        if not self.verify(self.validators[index].public, message, signature):
             raise BadVoteSignature(f"validator {index} did not sign this {domain}")
 
     def weighted_median(self, values: Iterable[tuple[int, int]]) -> int:

@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 
 from consensus.certificate import Index
-from consensus.committee import Committee
+from consensus.committee import Committee, Signer
 from consensus.faults import WrongEpoch
-from primitives import codec, ed25519
+from primitives import codec
 from primitives.codec import Bytes32, Bytes64, Record, Unsigned
 from primitives.hashing import digest
 
@@ -59,7 +59,7 @@ def link_hash(network: bytes, wire: bytes) -> bytes:
 
 
 def sign_link(
-    key: ed25519.SigningKey,
+    key: Signer,
     network: bytes,
     epoch: int,
     author: int,
