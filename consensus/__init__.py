@@ -27,6 +27,7 @@ from consensus.committee import Committee as Committee
 from consensus.committee import Signer as Signer
 from consensus.committee import Validator as Validator
 from consensus.effects import ONCE_KINDS as ONCE_KINDS
+from consensus.effects import RESUME_KINDS as RESUME_KINDS
 from consensus.effects import Broadcast as Broadcast
 from consensus.effects import ChainArrived as ChainArrived
 from consensus.effects import CheckpointReached as CheckpointReached
@@ -45,4 +46,7 @@ from consensus.effects import Persist as Persist
 from consensus.effects import Received as Received
 from consensus.effects import Send as Send
 from consensus.effects import Tick as Tick
+from consensus.effects import WatchEnded as WatchEnded
+from consensus.evidence import Evidence as Evidence
+from consensus.evidence import Slot as Slot
 from consensus.timing import Timing as Timing

@@ -9,8 +9,8 @@ from consensus.certificate import (
     VoteSignature,
 )
 from consensus.committee import Committee
+from consensus.evidence import Said, Slot, contradiction
 from consensus.faults import Equivocation, RoundTooFar
-from primitives import codec
 
 ROUNDS_AHEAD_MAX = 256  # votes and timeouts further ahead are refused with E304
 ROUNDS_BEHIND_MAX = 16  # older ones are of no use
@@ -28,6 +28,10 @@ class VoteCollector:
         vote = self._rounds.get(round_, {}).get(voter)
         return vote is not None and vote.block == block and vote.signature == signature
 
+    def of(self, round_: int, voter: int) -> Vote | None:
+        """A validator's vote in a round, if it was seen and is not forgotten."""
+        return self._rounds.get(round_, {}).get(voter)
+
     def add(self, vote: Vote) -> QuorumCertificate | None:
         """Count a verified vote; a certificate when its block has a quorum.
 
@@ -36,9 +40,8 @@ class VoteCollector:
         votes = self._rounds.setdefault(vote.round, {})
         first = votes.setdefault(vote.voter, vote)
         if first.block != vote.block:
-            raise Equivocation(
-                f"validator {vote.voter} voted twice in round {vote.round}",
-                (codec.encode(first), codec.encode(vote)),
+            raise contradiction(
+                Slot.VOTE, vote.epoch, vote.round, vote.voter, first.said(), vote.said()
             )
         agreeing = [other for other in votes.values() if other.block == vote.block]
         if not self._committee.is_quorum(sum(self._committee.power(v.voter) for v in agreeing)):
@@ -46,6 +49,21 @@ class VoteCollector:
         agreeing.sort(key=lambda other: other.voter)
         signatures = [VoteSignature(other.voter, other.signature) for other in agreeing]
         return QuorumCertificate(vote.epoch, vote.round, vote.block, signatures)
+
+    def contradictions(self, qc: QuorumCertificate) -> list[Equivocation]:
+        """Who signed in a checked certificate for another block than in the vote seen here."""
+        votes = self._rounds.get(qc.round)
+        if votes is None:
+            return []
+        found = []
+        for item in qc.signatures:
+            vote = votes.get(item.voter)
+            if vote is not None and vote.block != qc.block:
+                said = Said(qc.block, item.signature)
+                found.append(
+                    contradiction(Slot.VOTE, qc.epoch, qc.round, item.voter, vote.said(), said)
+                )
+        return found
 
     def forget_below(self, round_: int) -> None:
         for old in [r for r in self._rounds if r < round_ - ROUNDS_BEHIND_MAX]:
@@ -62,13 +80,19 @@ class TimeoutCollector:
     def add(self, timeout: Timeout) -> int:
         """Count a verified timeout; the power that gave up its round so far.
 
-        A validator that learnt of a higher certificate may repeat its timeout with it; the
-        highest counts.
+        Errors: `Equivocation` for a second one that names another certificate's round.
         """
         timeouts = self._rounds.setdefault(timeout.round, {})
-        known = timeouts.get(timeout.voter)
-        if known is None or known.high_qc.round < timeout.high_qc.round:
-            timeouts[timeout.voter] = timeout
+        first = timeouts.setdefault(timeout.voter, timeout)
+        if first.high_qc.round != timeout.high_qc.round:
+            raise contradiction(
+                Slot.TIMEOUT,
+                timeout.epoch,
+                timeout.round,
+                timeout.voter,
+                first.said(),
+                timeout.said(),
+            )
         return sum(self._committee.power(voter) for voter in timeouts)
 
     def knows(self, timeout: Timeout) -> bool:

@@ -3,12 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from consensus._meter import Meter
 from consensus._safety import slot_key
 from consensus._state import PROPOSAL_KIND, Genesis, Identity, Journal, ReplicaState
 from consensus._tree import Node
-from consensus.block import Block, decode_block, make_block
+from consensus._watch import Watch
+from consensus.block import BLOCK_EVIDENCE_ITEMS_MAX, Block, decode_block, make_block
 from consensus.checkpoint import (
     CHECKPOINT_BYTES_MAX,
+    CheckpointCertificate,
     CheckpointVote,
     sign_checkpoint,
 )
@@ -22,8 +25,10 @@ from consensus.effects import (
     Persist,
     Send,
 )
+from consensus.evidence import Evidence
 from consensus.faults import ConsensusFault, JournalContradiction
 from consensus.frontier import block_time
+from consensus.report import decode_link
 from consensus.timing import Timing
 from primitives import codec
 from primitives.codec import Record, Unsigned
@@ -33,6 +38,8 @@ LINKS_WANTED_PAUSE_MS = 100  # an author is not asked again for missing links be
 OWN_CHECKPOINTS_ITEMS_MAX = 64  # own signatures repeated to a validator that comes back
 NEVER_MS = 2**62  # an observer has nothing of its own to do
 LINKS_WANTED_BYTES_MAX = 64
+EVIDENCE_ITEMS_MAX = 256  # proofs kept; beyond that the oldest is forgotten
+CHECKPOINT_KIND = "checkpoint"
 DEFAULT_TIMING = Timing()
 
 
@@ -54,13 +61,15 @@ class ReplicaDuties(ABC):
     ) -> None:
         self._state = ReplicaState(genesis, identity, at_hand)
         self._timing = timing
+        self._meter = Meter(len(genesis.committee))
+        self._watch: Watch | None = None
         self._orphans: dict[bytes, Block] = {}
-        self._commits: list[Commit] = []
+        self._pending: list[Effect] = []
         self._own_checkpoints: dict[int, bytes] = {}
         self._links_wanted_ms: dict[int, int] = {}
         self._held_missing: set[bytes] = set()
         self._held: Block | None = None
-        self._first_proposals: dict[int, bytes] = {}
+        self._first_proposals: dict[tuple[int, int], Block] = {}
         self._proposed_round = 0
         self._entered_ms = 0
         self._given_up = 0
@@ -69,11 +78,16 @@ class ReplicaDuties(ABC):
         self._timeout_sent_ms: int | None = None
         self._counts = {"votes": 0, "proposals": 0, "timeouts": 0}
         self._refused: dict[str, int] = {}
-        self.evidence: list[tuple[bytes, bytes]] = []
+        self._evidence: dict[tuple[int, int], Evidence] = {}
+        self._met_ms: dict[int, int] = {}
 
     @abstractmethod
     def _consider(self, block: Block, now_ms: int) -> list[Effect]:
         """Vote for a valid block of the current round if the rules allow it."""
+
+    @abstractmethod
+    def _meet_epoch(self, epoch: int, sender: int, now_ms: int) -> list[Effect]:
+        """A message of another epoch came: one of us is behind."""
 
     @abstractmethod
     def _give_up(self, now_ms: int) -> list[Effect]:
@@ -88,13 +102,18 @@ class ReplicaDuties(ABC):
         """
         return self._state.replay(wire)
 
-    def resume(self, journal: Journal, now_ms: int) -> list[Effect]:
+    def resume(self, journal: Journal, now_ms: int, *, watch: bool = False) -> list[Effect]:
         """Take the journal's entries by kind, and begin.
 
+        With `watch` nothing is signed until an epoch has begun after `now_ms`: for a journal
+        that was imported, or begun anew by a key that has signed before. Then `WatchEnded`.
         Errors: `JournalContradiction` when they are not this validator's or do not decode.
         """
+        if watch and self._state.own_index is not None:
+            self._watch = Watch(self._state.own_index, now_ms)
+            self._state.watching = True
         try:
-            self._state.restore(journal)
+            self._pending += self._state.restore(journal)
         except (ConsensusFault, codec.Malformed, codec.Oversized) as fault:
             raise JournalContradiction(
                 f"the journal does not belong to this validator: {fault.sentence}"
@@ -106,7 +125,27 @@ class ReplicaDuties(ABC):
             self._state.timeouts.add(last)
             self._timeout_sent_ms = now_ms
             effects.append(Broadcast(Kind.TIMEOUT, codec.encode(last)))
-        return effects + self._on_time(now_ms)
+        effects = [*self._drain(), *effects]
+        return effects + self._on_time(now_ms) + self._drain()
+
+    def _drain(self) -> list[Effect]:
+        """What became final or must be durable, whatever else became of the message."""
+        pending, self._pending = self._pending, []
+        return pending
+
+    # Evidence
+
+    def _note_evidence(self, evidence: Evidence) -> None:
+        """Keep the first proof against each validator and epoch, for the blocks to come."""
+        kept = self._evidence
+        if kept.setdefault((evidence.epoch, evidence.signer), evidence) is evidence:
+            while len(kept) > EVIDENCE_ITEMS_MAX:
+                del kept[next(iter(kept))]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """The first proof that was seen against each validator and epoch."""
+        return list(self._evidence.values())
 
     # The clock
 
@@ -158,14 +197,12 @@ class ReplicaDuties(ABC):
     # Proposing
 
     def _leads_unproposed(self) -> bool:
-        state = self._state
+        state, identity = self._state, self._state.identity
         round_ = state.safety.round
-        return (
-            state.identity is not None
-            and state.committee.leader(round_) == state.identity.index
-            and self._proposed_round < round_
-            and state.tree.get(state.safety.high_qc.block) is not None
-        )
+        if identity is None or self._proposed_round >= round_:
+            return False
+        parent = state.tree.get(state.safety.high_qc.block)
+        return parent is not None and state.leader(round_, parent) == identity.index
 
     def _proposal_due_ms(self) -> int:
         """At once when there is something to order or to finish, else after an idle interval."""
@@ -174,7 +211,7 @@ class ReplicaDuties(ABC):
         if parent is None:
             return soonest + self._timing.idle_interval_ms
         unfinished = any(step.has_content for step in self._state.tree.branch(parent))
-        if unfinished or self._state.links.has_content(parent.frontier):
+        if unfinished or parent.ended or self._state.links.has_content(parent.frontier):
             return soonest
         return max(soonest, self._entered_ms + self._timing.idle_interval_ms)
 
@@ -186,7 +223,7 @@ class ReplicaDuties(ABC):
         if parent is None or identity is None:
             return []
         self._proposed_round = safety.round
-        made_before = state.proposals.get(safety.round)
+        made_before = state.proposals.get((state.committee.epoch, safety.round))
         if made_before is not None:
             block = decode_block(made_before, state.committee.network)
             return [Broadcast(Kind.PROPOSAL, block.wire), *self._take_own(block, now_ms)]
@@ -203,9 +240,13 @@ class ReplicaDuties(ABC):
         """The block that follows from the links at hand; the leader chooses nothing else."""
         state = self._state
         safety = state.safety
-        wires, frontier = state.links.beyond(parent.frontier)
-        newest = state.checkpoints.newest
-        fresh = newest is not None and parent.checkpoint_height < newest.height <= parent.height
+        wires: list[bytes] = []
+        frontier, checkpoint = parent.frontier, None
+        evidence: list[Evidence] = []
+        if not parent.ended:
+            wires, frontier = state.links.beyond(parent.frontier)
+            checkpoint = self._checkpoint_for(parent)
+            evidence = self._evidence_for(parent)
         return make_block(
             identity.key,
             state.committee.network,
@@ -216,8 +257,27 @@ class ReplicaDuties(ABC):
             qc=safety.high_qc,
             tc=safety.high_tc if safety.round != safety.high_qc.round + 1 else None,
             link_wires=wires,
-            checkpoint=newest if fresh else None,
+            checkpoint=checkpoint,
+            evidence=evidence,
+            handover=state.beginning.handover if safety.high_qc.round == 0 else None,
         )
+
+    def _checkpoint_for(self, parent: Node) -> CheckpointCertificate | None:
+        """The newest checkpoint, if a block on `parent` may carry it and none below it does."""
+        state = self._state
+        newest = state.checkpoints.newest
+        if newest is None or not parent.checkpoint_height < newest.height <= parent.height:
+            return None
+        return newest if state.epochs.is_known(newest.epoch) else None
+
+    def _evidence_for(self, parent: Node) -> list[Evidence]:
+        """Proofs against those whom no ancestor of the block accuses yet."""
+        oldest = self._state.committee.epoch - 1
+        return [
+            evidence
+            for accused, evidence in self._evidence.items()
+            if accused[0] >= oldest and accused not in parent.accused
+        ][:BLOCK_EVIDENCE_ITEMS_MAX]
 
     def _take_own(self, block: Block, now_ms: int) -> list[Effect]:
         """Treat the own proposal as everybody else will."""
@@ -227,7 +287,8 @@ class ReplicaDuties(ABC):
             return []
         if self._state.tree.get(block.cid) is None:
             self._state.insert(block, parent)
-        self._first_proposals.setdefault(block.round, block.wire)
+        self._first_proposals.setdefault((block.round, block.author), block)
+        self._meter.proposed(block.round, now_ms)
         return self._consider(block, now_ms)
 
     # Reports
@@ -241,7 +302,7 @@ class ReplicaDuties(ABC):
         if not state.links.has_room(state.identity.index):
             return []
         entry, wire = state.reporter.make(now_ms)
-        state.links.add(wire)
+        state.links.add(wire, decode_link(wire))
         return [Persist((entry,)), Broadcast(Kind.LINK, wire)]
 
     def _on_link(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
@@ -250,11 +311,13 @@ class ReplicaDuties(ABC):
         From: its author, or a validator that passes it on.
         Checks: epoch, signature, distance.
         Effects: asks the author for links that are missing below it.
-        Errors: `WrongEpoch`, `BadVoteSignature`, `BadReport`, `Equivocation` (with evidence).
+        Errors: `BadVoteSignature`, `BadReport`, `Equivocation` (with evidence).
         Source: PROTOCOL 3.
         """
-        link = self._state.links.add(payload)
-        if link is None or link.author != sender:
+        link = decode_link(payload)
+        if link.epoch != self._state.committee.epoch:
+            return self._meet_epoch(link.epoch, sender, now_ms)
+        if not self._state.links.add(payload, link) or link.author != sender:
             return []
         gap = self._state.links.gap(sender)
         asked_ms = self._links_wanted_ms.get(sender, 0)
@@ -321,17 +384,19 @@ class ReplicaDuties(ABC):
         state.checkpoints.executed(height, root)
         if identity is None or not checkpoint:
             return []
-        committee = state.committee
-        vote = sign_checkpoint(
-            identity.key, committee.network, committee.epoch, height, root, identity.index
-        )
+        network, epoch = state.committee.network, state.epochs.of_height(height)
+        vote = sign_checkpoint(identity.key, network, epoch, height, root, identity.index)
         wire = codec.encode(vote)
         self._own_checkpoints[height] = wire
         while len(self._own_checkpoints) > OWN_CHECKPOINTS_ITEMS_MAX:
             del self._own_checkpoints[min(self._own_checkpoints)]
-        return [Broadcast(Kind.CHECKPOINT, wire), *self._count_checkpoint(vote)]
+        return [
+            Persist((Entry(CHECKPOINT_KIND, slot_key(epoch, height), root),)),
+            Broadcast(Kind.CHECKPOINT, wire),
+            *self._count_checkpoint(vote),
+        ]
 
-    def _on_checkpoint(self, payload: bytes, _sender: int, _now_ms: int) -> list[Effect]:
+    def _on_checkpoint(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         """Count a validator's signature on a state root.
 
         From: any validator of the epoch, once per height.
@@ -341,6 +406,8 @@ class ReplicaDuties(ABC):
         Source: PROTOCOL 5.
         """
         vote = codec.decode(CheckpointVote, payload, bytes_max=CHECKPOINT_BYTES_MAX)
+        if vote.epoch > self._state.committee.epoch:
+            return self._meet_epoch(vote.epoch, sender, now_ms)
         return self._count_checkpoint(vote)
 
     def _count_checkpoint(self, vote: CheckpointVote) -> list[Effect]:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from consensus.block import BLOCK_LINKS_BYTES_MAX, BLOCK_LINKS_ITEMS_MAX
 from consensus.committee import Committee
-from consensus.faults import BadReport, Equivocation
+from consensus.evidence import Slot, contradiction
+from consensus.faults import BadReport
 from consensus.frontier import Frontier, ReportTip, follows
-from consensus.report import LINK_BYTES_MAX, ReportLink, check_link, decode_link, link_hash
+from consensus.report import LINK_BYTES_MAX, ReportLink, check_link, link_hash
 
 LINKS_BYTES_MAX = 16 << 20  # an author's links beyond this wait with their author: E308
 LINKS_AHEAD_ITEMS_MAX = 1_024  # links this far beyond the committed tip are refused with E308
@@ -22,32 +23,37 @@ class LinkPool:
         self._floor = [tip.sequence for tip in frontier]
         self._bytes = [0] * len(committee)
 
-    def add(self, wire: bytes) -> ReportLink | None:
-        """Keep a link; None when it is old or known.
+    def add(self, wire: bytes, link: ReportLink) -> bool:
+        """Keep a link, decoded from `wire`; whether it is new.
 
-        Errors: `Malformed`, `WrongEpoch`, `UnknownValidator`, `BadVoteSignature`, `BadReport`
-        (too far ahead), `Equivocation` (another link with this sequence).
+        Errors: `WrongEpoch`, `UnknownValidator`, `BadVoteSignature`, `BadReport` (too far
+        ahead), `Equivocation` (another link with this sequence).
         """
-        link = decode_link(wire)
         self._committee.power(link.author)
         floor = self._floor[link.author]
         if link.sequence <= floor:
-            return None
+            return False
         if link.sequence > floor + LINKS_AHEAD_ITEMS_MAX:
             raise BadReport(f"link {link.sequence} is too far ahead of {floor}")
         known = self._links[link.author].get(link.sequence)
         if known is not None and known[1] == wire:
-            return None
+            return False
         if self._bytes[link.author] + len(wire) > LINKS_BYTES_MAX:
             raise BadReport(f"{LINKS_BYTES_MAX} bytes of links wait to be committed already")
         check_link(link, self._committee)
         if known is not None:
-            raise Equivocation(
-                f"validator {link.author} signed two links {link.sequence}", (known[1], wire)
+            network = self._committee.network
+            raise contradiction(
+                Slot.REPORT,
+                link.epoch,
+                link.sequence,
+                link.author,
+                known[0].said(network),
+                link.said(network),
             )
         self._links[link.author][link.sequence] = (link, wire)
         self._bytes[link.author] += len(wire)
-        return link
+        return True
 
     def knows(self, wire: bytes, link: ReportLink) -> bool:
         """Whether exactly these bytes were verified before."""

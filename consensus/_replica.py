@@ -3,28 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from consensus._collectors import check_distance
-from consensus._duties import ReplicaDuties
-from consensus._safety import slot_key
-from consensus._state import BLOCK_KIND
+from consensus._agreement import Agreement
+from consensus._meter import RoundStatistics
+from consensus._state import HANDOVER_KIND
 from consensus._tree import Node
 from consensus.block import Block, decode_block
-from consensus.certificate import (
-    CERTIFICATE_BYTES_MAX,
-    TIMEOUT_DOMAIN,
-    VOTE_DOMAIN,
-    QuorumCertificate,
-    Timeout,
-    TimeoutCertificate,
-    Vote,
-    check_quorum,
-    check_timeout_certificate,
-    sign_timeout,
-    sign_vote,
-)
+from consensus.certificate import QuorumCertificate, check_quorum
 from consensus.checkpoint import CheckpointCertificate
 from consensus.effects import (
-    Broadcast,
     ChainArrived,
     Effect,
     Entry,
@@ -32,22 +18,22 @@ from consensus.effects import (
     Event,
     Executed,
     FetchChain,
-    FetchEnvelopes,
     Kind,
     LinkUp,
     Observed,
     Persist,
     Received,
+    Send,
     Tick,
+    WatchEnded,
 )
-from consensus.faults import BadChain, ConsensusFault, Equivocation, WrongEpoch
+from consensus.faults import BadChain, BadHandover, ConsensusFault, Equivocation
+from consensus.handover import check_handover, decode_handover, end_of, make_handover
 from primitives import codec
 from primitives.dagcbor import NotDagCbor
 
-ORPHANS_ITEMS_MAX = 64  # proposals whose parents are being fetched; the oldest is dropped
-EVIDENCE_ITEMS_MAX = 64  # contradictions kept for the operator; later ones are only counted
-TIMEOUT_BYTES_MAX = 3 * CERTIFICATE_BYTES_MAX
-VOTE_BYTES_MAX = 512
+MEETING_PAUSE_MS = 500  # a validator of another epoch is answered at most this often
+_EPOCH_BYTES = 8
 
 SENDERS_FAULTS = (ConsensusFault, codec.Malformed, codec.Oversized, NotDagCbor)
 """What `handle` raises when a message is wrong; the replica is unharmed."""
@@ -55,12 +41,21 @@ SENDERS_FAULTS = (ConsensusFault, codec.Malformed, codec.Oversized, NotDagCbor)
 
 @dataclass(frozen=True)
 class ReplicaStatistics:
-    """What the replica knows and did, at one instant."""
+    """What the replica knows and did, at one instant.
 
+    `silent` says that nothing is signed for now; `passed_over` who does not lead at present.
+    """
+
+    epoch: int
     round: int
     height: int
     high_qc_round: int
+    high_tc_round: int
     last_voted_round: int
+    one_chain_round: int
+    leader: int | None
+    passed_over: tuple[int, ...]
+    silent: bool
     tree_blocks: int
     pending_envelopes: int
     sequenced: int
@@ -71,10 +66,12 @@ class ReplicaStatistics:
     timeouts: int
     checkpoint_height: int
     evidence: int
+    accused: int
     refused: Mapping[str, int]
+    rounds: RoundStatistics
 
 
-class Replica(ReplicaDuties):
+class Replica(Agreement):
     """One validator, or an observer when it has no identity.
 
     `at_hand(id)` tells whether an envelope's bytes are here. Call `replay` for every block that
@@ -109,8 +106,9 @@ class Replica(ReplicaDuties):
                 effects = self._on_link_up(validator)
             case Tick():
                 effects = []
+        effects = [*self._drain(), *effects]
         due = self._on_time(now_ms)
-        return [*effects, *self._drain_commits(), *due]
+        return [*effects, *self._drain(), *due]
 
     def _receive(self, kind: int, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         handlers: Mapping[int, Callable[[bytes, int, int], list[Effect]]] = {
@@ -121,6 +119,7 @@ class Replica(ReplicaDuties):
             Kind.LINK: self._on_link,
             Kind.CHECKPOINT: self._on_checkpoint,
             Kind.LINKS_WANTED: self._on_links_wanted,
+            Kind.HANDOVER: self._on_handover,
         }
         handler = handlers.get(kind)
         if handler is None:
@@ -130,250 +129,8 @@ class Replica(ReplicaDuties):
     def _note_refusal(self, fault: Exception) -> None:
         code = getattr(fault, "code", "E300")
         self._refused[code] = self._refused.get(code, 0) + 1
-        if isinstance(fault, Equivocation) and len(self.evidence) < EVIDENCE_ITEMS_MAX:
-            self.evidence.append(fault.evidence)
-
-    # Proposals and votes
-
-    def _on_proposal(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
-        """Consider a leader's block.
-
-        From: any validator; a block is signed by its author, whoever passes it on.
-        Checks: shape, author, signature, certificates, report links, time (`Validity`).
-        Effects: adopts its certificates; votes, or fetches what is missing first.
-        Errors: `BadBlock`, `NotTheLeader`, `BadCertificate`, `BadReport`, `BadVoteSignature`.
-        Source: Jolteon, figure 2; PROTOCOL 1.
-        """
-        block = decode_block(payload, self._state.committee.network)
-        if block.height <= self._state.tree.tip.height:
-            return []
-        if self._state.tree.get(block.cid) is not None:
-            return self._vote_again(block)
-        if block.cid in self._orphans:
-            return []
-        self._state.validity.check_alone(block)
-        effects = self._adopt(block.qc, now_ms) + self._adopt_timeout(block.tc, now_ms)
-        if block.round < self._state.safety.round:
-            return effects  # nobody votes for it any more; if certified, it comes with the chain
-        self._check_first(block)
-        parent = self._state.tree.get(block.parent)
-        if parent is None:
-            self._orphans[block.cid] = block
-            while len(self._orphans) > ORPHANS_ITEMS_MAX:
-                del self._orphans[next(iter(self._orphans))]
-            return [*effects, FetchChain(sender, self._state.tree.tip.height)]
-        self._state.insert(block, parent)
-        self._last_block_ms = now_ms
-        effects += self._take_checkpoint(block)
-        self._commit_by(self._state.safety.high_qc)
-        return effects + self._consider(block, now_ms)
-
-    def _check_first(self, block: Block) -> None:
-        """A leader has one proposal a round; of a second one only the certified is ever needed,
-        and that comes with the chain. Errors: `Equivocation`."""
-        first = self._first_proposals.setdefault(block.round, block.wire)
-        if first != block.wire:
-            raise Equivocation(
-                f"validator {block.author} proposed twice in round {block.round}",
-                (first, block.wire),
-            )
-
-    def _consider(self, block: Block, now_ms: int) -> list[Effect]:
-        """Vote for a valid block of the current round if the rules and the envelopes allow."""
-        state, identity = self._state, self._state.identity
-        if identity is None or block.round != state.safety.round:
-            return []
-        if state.tree.get(block.cid) is None or not state.safety.may_vote(block):
-            return []
-        ahead = state.links_ahead(block)
-        missing = state.missing(ahead)
-        if missing:
-            self._held, self._held_missing = block, set(missing)
-            reporters = state.sequencer.reporters(missing, ahead)
-            return [FetchEnvelopes(tuple(missing), tuple(sorted(reporters - {identity.index})))]
-        self._held = None
-        committee = state.committee
-        vote = sign_vote(
-            identity.key, committee.network, committee.epoch, block.round, block.cid, identity.index
-        )
-        state.safety.voted(vote, block.qc.round)
-        self._counts["votes"] += 1
-        slot = slot_key(committee.epoch, block.round)
-        journal = (
-            Entry("vote", slot, block.cid),
-            Entry(BLOCK_KIND, slot, block.wire),
-            state.safety.entry(),
-        )
-        wire = codec.encode(vote)
-        return [Persist(journal), Broadcast(Kind.VOTE, wire), *self._count_vote(vote, now_ms)]
-
-    def _vote_again(self, block: Block) -> list[Effect]:
-        """A proposal came a second time: the vote may have been lost, so it is repeated."""
-        vote = self._state.safety.last_vote
-        if vote is None or vote.block != block.cid or vote.round != self._state.safety.round:
-            return []
-        return [Broadcast(Kind.VOTE, codec.encode(vote))]
-
-    def _on_vote(self, payload: bytes, _sender: int, now_ms: int) -> list[Effect]:
-        """Count a validator's vote.
-
-        From: any validator of the epoch, once per round.
-        Checks: epoch, distance of the round, signature.
-        Effects: at a quorum, forms the certificate, commits by it, enters the next round.
-        Errors: `WrongEpoch`, `RoundTooFar`, `BadVoteSignature`, `Equivocation` (with evidence).
-        Source: Jolteon, figure 2; PROTOCOL 1.
-        """
-        vote = codec.decode(Vote, payload, bytes_max=VOTE_BYTES_MAX)
-        safety = self._state.safety
-        if vote.epoch != self._state.committee.epoch:
-            raise WrongEpoch(f"a vote of epoch {vote.epoch}")
-        check_distance(vote.round, safety.round)
-        if vote.round <= safety.high_qc.round:
-            return []
-        if self._state.votes.knows(vote.round, vote.block, vote.voter, vote.signature):
-            return []
-        self._state.committee.check(vote.voter, VOTE_DOMAIN, vote.body(), vote.signature)
-        return self._count_vote(vote, now_ms)
-
-    def _count_vote(self, vote: Vote, now_ms: int) -> list[Effect]:
-        certificate = self._state.votes.add(vote)
-        return [] if certificate is None else self._adopt(certificate, now_ms)
-
-    # Timeouts
-
-    def _on_timeout(self, payload: bytes, _sender: int, now_ms: int) -> list[Effect]:
-        """Count a validator's wish to leave a round.
-
-        From: any validator of the epoch, once per round.
-        Checks: epoch, distance, signature, the certificates that it carries.
-        Effects: adopts higher certificates; joins when an honest validator must be among those
-            who gave up; at a quorum forms and broadcasts the timeout certificate.
-        Errors: `WrongEpoch`, `RoundTooFar`, `BadVoteSignature`, `BadCertificate`.
-        Source: Jolteon, section 4.2; PROTOCOL 1.
-        """
-        timeout = codec.decode(Timeout, payload, bytes_max=TIMEOUT_BYTES_MAX)
-        state = self._state
-        if timeout.epoch != state.committee.epoch:
-            raise WrongEpoch(f"a timeout of epoch {timeout.epoch}")
-        if timeout.round < state.safety.round or state.timeouts.knows(timeout):
-            return []
-        check_distance(timeout.round, state.safety.round)
-        state.committee.check(timeout.voter, TIMEOUT_DOMAIN, timeout.body(), timeout.signature)
-        known = state.votes.knows
-        check_quorum(timeout.high_qc, state.committee, state.genesis.cid, known)
-        effects = []
-        if timeout.high_tc is not None and timeout.high_tc.round > state.safety.tc_round:
-            check_timeout_certificate(timeout.high_tc, state.committee, state.genesis.cid, known)
-            effects += self._adopt_timeout(timeout.high_tc, now_ms)
-        effects += self._adopt(timeout.high_qc, now_ms)
-        return effects + self._count_timeout(timeout, now_ms)
-
-    def _count_timeout(self, timeout: Timeout, now_ms: int) -> list[Effect]:
-        state = self._state
-        power = state.timeouts.add(timeout)
-        if timeout.round != state.safety.round:
-            return []
-        if not state.committee.is_quorum(power):
-            joins = state.committee.has_honest(power) and self._timeout_sent_ms is None
-            return self._give_up(now_ms) if joins else []
-        certificate = state.timeouts.certificate(timeout.round)
-        wire = codec.encode(certificate)
-        return [
-            *self._adopt_timeout(certificate, now_ms),
-            Broadcast(Kind.TIMEOUT_CERTIFICATE, wire),
-        ]
-
-    def _on_timeout_certificate(self, payload: bytes, _sender: int, now_ms: int) -> list[Effect]:
-        """Follow the others out of a round.
-
-        From: any validator; it proves itself.
-        Checks: epoch, quorum, signatures, its quorum certificate.
-        Effects: adopts it and enters the next round.
-        Errors: `WrongEpoch`, `BadCertificate`, `BadVoteSignature`.
-        Source: Jolteon, section 4.2; PROTOCOL 1.
-        """
-        certificate = codec.decode(TimeoutCertificate, payload, bytes_max=2 * CERTIFICATE_BYTES_MAX)
-        state = self._state
-        if certificate.round <= state.safety.tc_round:
-            return []
-        check_timeout_certificate(
-            certificate, state.committee, state.genesis.cid, state.votes.knows
-        )
-        return self._adopt_timeout(certificate, now_ms)
-
-    def _give_up(self, now_ms: int) -> list[Effect]:
-        """Sign and broadcast a timeout for the current round, if the rule allows one."""
-        state, identity = self._state, self._state.identity
-        if identity is None or not state.safety.may_time_out(state.safety.round):
-            return []
-        safety = state.safety
-        timeout = sign_timeout(
-            identity.key,
-            state.committee.network,
-            safety.round,
-            safety.high_qc,
-            safety.high_tc,
-            identity.index,
-        )
-        safety.timed_out(timeout)
-        self._timeout_sent_ms = now_ms
-        self._counts["timeouts"] += 1
-        wire = codec.encode(timeout)
-        slot = slot_key(state.committee.epoch, timeout.round)
-        return [
-            Persist((Entry("timeout", slot, wire), safety.entry())),
-            Broadcast(Kind.TIMEOUT, wire),
-            *self._count_timeout(timeout, now_ms),
-        ]
-
-    # Certificates
-
-    def _adopt(self, qc: QuorumCertificate, now_ms: int) -> list[Effect]:
-        """Take a checked quorum certificate: enter its next round, commit what it commits."""
-        if qc.round <= self._state.safety.high_qc.round:
-            return []
-        before = self._state.safety.round
-        self._state.safety.high_qc = qc
-        if self._state.safety.round > before:
-            self._given_up = 0
-            self._enter(now_ms)
-        self._commit_by(qc)
-        return []
-
-    def _adopt_timeout(self, tc: TimeoutCertificate | None, now_ms: int) -> list[Effect]:
-        """Take a checked timeout certificate; it is durable at once, so that a restart of
-        everybody does not lose the round that they had agreed to leave."""
-        if tc is None or tc.round <= self._state.safety.tc_round:
-            return []
-        effects = self._adopt(tc.high_qc, now_ms)
-        before = self._state.safety.round
-        self._state.safety.high_tc = tc
-        if self._state.safety.round > before:
-            self._given_up += 1
-            self._enter(now_ms)
-        return [*effects, Persist((self._state.safety.entry(),))]
-
-    def _enter(self, now_ms: int) -> None:
-        round_ = self._state.safety.round
-        self._entered_ms = now_ms
-        self._timeout_sent_ms = None
-        self._held = None
-        for old in [r for r in self._first_proposals if r < round_]:
-            del self._first_proposals[old]
-        self._state.votes.forget_below(round_)
-        self._state.timeouts.forget_below(round_)
-
-    def _commit_by(self, qc: QuorumCertificate) -> None:
-        """Commit what a certificate commits. The effects are handed out by `handle`, also when
-        the message that brought the certificate turns out to be wrong in another respect."""
-        node = self._state.tree.committable(qc)
-        if node is not None:
-            self._commits += self._state.commit(node)
-
-    def _drain_commits(self) -> list[Effect]:
-        commits: list[Effect] = list(self._commits)
-        self._commits.clear()
-        return commits
+        if isinstance(fault, Equivocation):
+            self._note_evidence(fault.evidence)
 
     # Catching up
 
@@ -385,59 +142,154 @@ class Replica(ReplicaDuties):
         From: a peer asked by `FetchChain`, not trusted.
         Checks: each block as a proposal is checked, each on the one before, and certified by
             the next one or by `high_qc`.
-        Effects: commits by the two-chain rule; considers proposals that waited for them.
+        Effects: commits by the two-chain rule; votes for a block of the current round.
         Errors: `BadChain` and those of a proposal; blocks before the wrong one are kept.
         Source: PROTOCOL 1.
         """
         state = self._state
         effects: list[Effect] = []
+        newest = None
         for wire in blocks:
             block = decode_block(wire, state.committee.network)
             if block.height <= state.tree.tip.height or state.tree.get(block.cid) is not None:
                 continue
+            if block.epoch == state.committee.epoch + 1 and block.handover is not None:
+                end = state.tree.get(block.parent)
+                if end is not None:
+                    self._take_handover(block.handover, end, now_ms)
+            if block.epoch < state.committee.epoch:
+                continue  # what followed the end block of an epoch that is over
             state.validity.check_alone(block)
+            self._look(block.qc)
             parent = state.tree.get(block.parent)
             if parent is None:
                 raise BadChain(f"block {block.height} does not follow any that is known")
-            state.insert(block, parent)
+            self._insert(block, parent)
+            newest = block
             effects += self._take_checkpoint(block)
             effects += self._adopt(block.qc, now_ms)
-            self._commit_by(block.qc)
+            self._commit_by(block.qc, now_ms)
             effects += self._adopt_timeout(block.tc, now_ms)
-        check_quorum(high_qc, state.committee, state.genesis.cid, state.votes.knows)
-        effects += self._adopt(high_qc, now_ms)
-        self._commit_by(state.safety.high_qc)
-        return effects + self._retry_orphans(now_ms)
+        if high_qc.epoch == state.committee.epoch:
+            check_quorum(high_qc, state.committee, state.beginning.cid, state.votes.knows)
+            self._look(high_qc)
+            effects += self._adopt(high_qc, now_ms)
+            self._commit_by(state.safety.high_qc, now_ms)
+        effects += self._retry_orphans(now_ms)
+        return effects if newest is None else effects + self._consider(newest, now_ms)
 
     def _retry_orphans(self, now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
         for block in sorted(self._orphans.values(), key=lambda block: block.height):
             parent: Node | None = self._state.tree.get(block.parent)
-            stale = block.height <= self._state.tree.tip.height
+            current = block.epoch == self._state.committee.epoch
+            stale = not current or block.height <= self._state.tree.tip.height
             if parent is None and not stale:
                 continue
-            del self._orphans[block.cid]
+            self._orphans.pop(block.cid, None)
             if stale or parent is None or self._state.tree.get(block.cid) is not None:
                 continue
-            self._state.insert(block, parent)
+            try:
+                self._insert(block, parent)
+            except SENDERS_FAULTS as fault:
+                self._note_refusal(fault)  # its own author's fault, not of who sent the chain
+                continue
             effects += self._take_checkpoint(block)
-            self._commit_by(self._state.safety.high_qc)
+            self._commit_by(self._state.safety.high_qc, now_ms)
             effects += self._consider(block, now_ms)
         return effects
 
     def tail(self, above: int) -> tuple[list[bytes], QuorumCertificate]:
-        """Certified blocks above height `above`, ascending, and the highest certificate.
+        """Certified blocks above height `above`, ascending, and a certificate for the last.
 
         What storage does not hold yet but a peer that catches up needs to commit: blocks that
-        are final but not executed, and those above the committed tip.
+        are final but not executed, and those above the committed tip. Right after an epoch's
+        end these are the blocks that prove it.
         """
-        high = self._state.safety.high_qc
-        recent = [block.wire for block in self._state.recent if block.height > above]
-        node = self._state.tree.get(high.block)
+        state = self._state
+        high = state.safety.high_qc
+        recent = [block.wire for block in state.recent if block.height > above]
+        if high.round == 0 and state.beginning.handover is not None:
+            handover = decode_handover(state.beginning.handover)
+            return recent + handover.blocks, handover.qc
+        node = state.tree.get(high.block)
         if node is None:
             return recent, high
-        path = [step.block for step in self._state.tree.branch(node) if step.block is not None]
+        path = [step.block for step in state.tree.branch(node) if step.block is not None]
         return recent + [block.wire for block in reversed(path) if block.height > above], high
+
+    # Epochs
+
+    def _on_handover(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
+        """Learn that the epoch is over.
+
+        From: a validator that is in the next one.
+        Checks: that its blocks and certificates make the end block final.
+        Effects: commits up to the end block and begins the next epoch.
+        Errors: `BadHandover`, those of a block and of a certificate.
+        Source: PROTOCOL 1.
+        """
+        handover = decode_handover(payload)
+        state = self._state
+        if handover.epoch != state.committee.epoch:
+            return self._meet_epoch(handover.epoch + 1, sender, now_ms)
+        end = state.tree.get(end_of(handover, state.committee.network))
+        if end is None:
+            return self._meet_epoch(handover.epoch + 1, sender, now_ms)
+        self._take_handover(payload, end, now_ms)
+        return self._retry_orphans(now_ms)
+
+    def _take_handover(self, wire: bytes, end: Node, now_ms: int) -> None:
+        state = self._state
+        handover = decode_handover(wire)
+        if not end.ends:
+            raise BadHandover(f"block {end.height} does not end epoch {state.committee.epoch}")
+        check_handover(handover, end.cid, end.round, state.committee, state.votes.knows)
+        self._begin_epoch(wire, end, now_ms)
+
+    def _end_epoch(self, child: Node, qc: QuorumCertificate, now_ms: int) -> None:
+        tree = self._state.tree
+        after: list[Block] = []
+        for step in (*tree.branch(child), tree.tip):
+            if step.ends:
+                self._begin_epoch(make_handover(after[::-1], qc), step, now_ms)
+                return
+            if step.block is not None:
+                after.append(step.block)
+
+    def _begin_epoch(self, handover: bytes, end: Node, now_ms: int) -> None:
+        """Commit up to the end block and start on it, at round 1, with nothing signed."""
+        state = self._state
+        over = state.committee.epoch
+        self._pending += state.hand_over(handover, end)
+        if self._watch is not None and self._watch.ends_with(end.time_ms):
+            self._watch = None
+            state.watching = False
+            self._pending.append(WatchEnded())
+        if not state.silent:
+            key = over.to_bytes(_EPOCH_BYTES, "big")
+            entries = (Entry(HANDOVER_KIND, key, handover), state.safety.entry())
+            self._pending.append(Persist(entries))
+        self._orphans = {c: b for c, b in self._orphans.items() if b.epoch > over}
+        self._first_proposals.clear()
+        self._links_wanted_ms.clear()
+        self._meter.start_epoch(state.committee)
+        self._proposed_round = self._given_up = 0
+        self._entered_ms = self._last_block_ms = now_ms
+        self._timeout_sent_ms = self._held = None
+
+    def _meet_epoch(self, epoch: int, sender: int, now_ms: int) -> list[Effect]:
+        """A message of another epoch came. Who is behind gets the proof; if it is this
+        validator, it asks for the chain."""
+        if now_ms < self._met_ms.get(sender, 0) + MEETING_PAUSE_MS:
+            return []
+        self._met_ms[sender] = now_ms
+        if epoch > self._state.committee.epoch:
+            return [FetchChain(sender, self._state.tree.tip.height)]
+        handover = self._state.beginning.handover
+        return [] if handover is None else [Send(sender, Kind.HANDOVER, handover)]
+
+    # Questions
 
     @property
     def newest_checkpoint(self) -> CheckpointCertificate | None:
@@ -448,11 +300,22 @@ class Replica(ReplicaDuties):
         state = self._state
         newest = state.checkpoints.newest
         sequencer = state.sequencer.statistics()
+        round_ = state.safety.round
+        parent = state.tree.get(state.safety.high_qc.block)
+        passed: frozenset[int] = frozenset()
+        if parent is not None:
+            passed = state.committee.leaders.passed_over(round_, parent.settled)
         return ReplicaStatistics(
-            round=state.safety.round,
+            epoch=state.committee.epoch,
+            round=round_,
             height=state.tree.tip.height,
             high_qc_round=state.safety.high_qc.round,
+            high_tc_round=state.safety.tc_round,
             last_voted_round=state.safety.last_voted_round,
+            one_chain_round=state.safety.one_chain_round,
+            leader=None if parent is None else state.leader(round_, parent),
+            passed_over=tuple(sorted(passed)),
+            silent=state.silent,
             tree_blocks=len(state.tree),
             pending_envelopes=sequencer.pending,
             sequenced=sequencer.sequenced,
@@ -462,6 +325,8 @@ class Replica(ReplicaDuties):
             proposals=self._counts["proposals"],
             timeouts=self._counts["timeouts"],
             checkpoint_height=0 if newest is None else newest.height,
-            evidence=len(self.evidence),
+            evidence=len(self._evidence),
+            accused=len(state.tree.tip.accused),
             refused=dict(self._refused),
+            rounds=self._meter.statistics(),
         )

@@ -1,11 +1,13 @@
 """This validator's own order report: which envelopes it saw, in order (PROTOCOL 3)."""
 
 from collections import deque
+from collections.abc import Callable
 
 from consensus._safety import slot_key
 from consensus.committee import Signer
 from consensus.effects import Entry
 from consensus.report import (
+    FIRST_PREVIOUS,
     OBSERVATION_BYTES_MAX,
     REPORT_ITEMS_MAX,
     link_hash,
@@ -14,7 +16,7 @@ from consensus.report import (
 from primitives import codec
 
 REPORT_KIND = "report"
-WAITING_ITEMS_MAX = 200_000  # envelopes seen but not reported yet; more are not reported by us
+WAITING_ITEMS_MAX = 200_000  # envelopes seen but not sequenced yet; more are not reported by us
 
 
 class Reporter:
@@ -26,9 +28,10 @@ class Reporter:
         self._epoch = epoch
         self._author = author
         self._waiting: deque[bytes] = deque()
+        self._reported: dict[bytes, None] = {}
         self._observation = b""
         self.sequence = 0
-        self._previous = bytes(32)
+        self._previous = FIRST_PREVIOUS
         self.dropped = 0
 
     @property
@@ -46,9 +49,22 @@ class Reporter:
 
     def see(self, ids: tuple[bytes, ...]) -> None:
         """Envelopes in the order in which this node first saw them."""
-        room = WAITING_ITEMS_MAX - len(self._waiting)
+        room = max(0, WAITING_ITEMS_MAX - len(self._waiting) - len(self._reported))
         self.dropped += max(0, len(ids) - room)
         self._waiting.extend(ids[:room])
+
+    def sequenced(self, ids: tuple[bytes, ...]) -> None:
+        """These have their place; they need no report in a later epoch."""
+        for item in ids:
+            self._reported.pop(item, None)
+
+    def start_epoch(self, epoch: int, at_hand: Callable[[bytes], bool]) -> None:
+        """Begin a new report: what has no place yet is reported again, in the same order."""
+        again = [item for item in self._reported if at_hand(item)]
+        self._waiting.extendleft(reversed(again))
+        self._reported.clear()
+        self._epoch = epoch
+        self.sequence, self._previous = 0, FIRST_PREVIOUS
 
     def observe(self, observation: bytes) -> None:
         """What the next link says of the EVM chain."""
@@ -60,6 +76,7 @@ class Reporter:
         """The next link's journal entry and its bytes."""
         count = min(len(self._waiting), REPORT_ITEMS_MAX)
         items = [self._waiting.popleft() for _ in range(count)]
+        self._reported.update(dict.fromkeys(items))
         link = sign_link(
             self._key,
             self._network,

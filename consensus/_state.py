@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from consensus._collectors import TimeoutCollector, VoteCollector
+from consensus._epochs import Beginning, Epochs
 from consensus._links import LinkPool
 from consensus._reporter import REPORT_KIND, Reporter
 from consensus._safety import SAFETY_BYTES_MAX, SAFETY_KEY, SAFETY_KIND, Safety, SafetyState
@@ -15,8 +16,10 @@ from consensus.certificate import QuorumCertificate, TimeoutCertificate, genesis
 from consensus.checkpoint import CheckpointCollector
 from consensus.committee import Committee, Signer
 from consensus.effects import Commit
-from consensus.faults import BadBlock, BadReport, JournalContradiction, WrongEpoch
+from consensus.faults import BadBlock, BadReport, JournalContradiction
 from consensus.frontier import Frontier, extend, first_frontier
+from consensus.handover import decode_handover, end_of
+from consensus.leaders import Standing, carried_over
 from consensus.report import ReportLink, decode_link, link_hash
 from consensus.sequencer import Sequencer
 from primitives import codec
@@ -24,16 +27,22 @@ from primitives import codec
 RECENT_BLOCKS_MAX = 1_024  # committed blocks kept for peers until storage has surely got them
 BLOCK_KIND = "block"
 PROPOSAL_KIND = "proposal"
+HANDOVER_KIND = "handover"
 Journal = Mapping[str, Mapping[bytes, bytes]]
 
 
 @dataclass(frozen=True)
 class Genesis:
-    """What the agreement starts from: `cid` names the genesis document."""
+    """What the agreement starts from: `cid` names the genesis document.
+
+    An epoch ends with the first block whose time is `epoch_ms` after the epoch's beginning;
+    0: the first one lasts for ever.
+    """
 
     cid: bytes
     time_ms: int
     committee: Committee
+    epoch_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,37 +54,119 @@ class Identity:
 
 
 class ReplicaState:
-    """The parts, and the operations that concern more than one of them."""
+    """The parts, and the operations that concern more than one of them.
+
+    `silent`: nothing may be signed, because what was signed before is not known (see
+    `_silence`), or because the journal knows of a later epoch than the blocks at hand.
+    """
 
     def __init__(
         self, genesis: Genesis, identity: Identity | None, at_hand: Callable[[bytes], bool]
     ) -> None:
         committee = genesis.committee
         self.genesis = genesis
-        self.committee = committee
-        self.identity = identity
+        self.epochs = Epochs(committee)
+        self.watching = False
+        self._identity = identity
+        self._ahead: SafetyState | None = None
         self._at_hand = at_hand
-        start = genesis_certificate(committee.epoch, genesis.cid)
-        self.safety = Safety(SafetyState(committee.epoch, 0, 0, None, None, start, None))
-        frontier = first_frontier(committee, genesis.time_ms)
-        self.tree = BlockTree(Node(genesis.cid, 0, 0, genesis.time_ms, b"", frontier, 0, None))
-        self.links = LinkPool(committee, frontier)
         self.sequencer = Sequencer(committee)
-        self.votes = VoteCollector(committee)
-        self.timeouts = TimeoutCollector(committee)
-        self.checkpoints = CheckpointCollector(committee)
-        self.validity = Validity(genesis.cid, committee, self.votes.knows, self.links)
+        self.checkpoints = CheckpointCollector(self.epochs.committee)
         self.reporter: Reporter | None = None
         if identity is not None:
             self.reporter = Reporter(
                 identity.key, committee.network, committee.epoch, identity.index
             )
-        self.proposals: dict[int, bytes] = {}
+        self.proposals: dict[tuple[int, int], bytes] = {}
+        self._reports: list[bytes] = []
         self.recent: deque[Block] = deque(maxlen=RECENT_BLOCKS_MAX)
+        standing = committee.leaders.first()
+        beginning = Beginning(genesis.cid, genesis.time_ms, 0, None)
+        self._begin(beginning, 0, 0, frozenset(), standing)
+
+    @property
+    def committee(self) -> Committee:
+        """The validators of the current epoch."""
+        return self.epochs.current
+
+    @property
+    def identity(self) -> Identity | None:
+        """With what to sign now; None for an observer, and while silent."""
+        return None if self.silent else self._identity
+
+    @property
+    def own_index(self) -> int | None:
+        """This validator's index, also while it is silent."""
+        return None if self._identity is None else self._identity.index
+
+    @property
+    def silent(self) -> bool:
+        return self.watching or self._ahead is not None
+
+    # Epochs
+
+    def _begin(
+        self,
+        beginning: Beginning,
+        height: int,
+        checkpoint_height: int,
+        accused: frozenset[tuple[int, int]],
+        standing: Standing,
+    ) -> None:
+        """Start the current epoch with nothing but its first block."""
+        committee = self.committee
+        self.beginning = beginning
+        self.start = genesis_certificate(committee.epoch, beginning.cid)
+        self.safety = Safety(SafetyState(committee.epoch, 0, 0, None, None, self.start, None))
+        frontier = first_frontier(committee, beginning.time_ms)
+        root = Node(
+            cid=beginning.cid,
+            round=0,
+            height=height,
+            time_ms=beginning.time_ms,
+            parent=b"",
+            frontier=frontier,
+            checkpoint_height=checkpoint_height,
+            accused=accused,
+            standing=standing,
+            settled=standing,
+            ends=False,
+            ended=False,
+            block=None,
+        )
+        self.tree = BlockTree(root)
+        self.links = LinkPool(committee, frontier)
+        self.votes = VoteCollector(committee)
+        self.timeouts = TimeoutCollector(committee)
+        self.validity = Validity(self.epochs, beginning, self.votes.knows, self.links)
+
+    def hand_over(self, handover: bytes, end: Node) -> list[Commit]:
+        """End the epoch with the block `end`, by a proof that was checked; begin the next."""
+        commits = [] if end.height <= self.tree.tip.height else self.commit(end)
+        over = self.committee.epoch
+        committee = self.epochs.begin(end.height)
+        beginning = Beginning(end.cid, end.time_ms, end.round, handover)
+        accused = frozenset(item for item in end.accused if item[0] == over)
+        standing = carried_over(end.standing, end.round)
+        self._begin(beginning, end.height, end.checkpoint_height, accused, standing)
+        self.sequencer.start_epoch(committee)
+        if self.reporter is not None:
+            self.reporter.start_epoch(committee.epoch, self._at_hand)
+        if self._ahead is not None and self._ahead.epoch <= committee.epoch:
+            if self._ahead.epoch == committee.epoch:
+                self.safety = Safety(self._ahead)
+            self._ahead = None
+        self._resume_report()
+        return commits
+
+    # Blocks
 
     def insert(self, block: Block, parent: Node) -> Node:
-        """Add a block that passed `check_alone`. Errors: `BadBlock`, `BadReport`."""
-        node = _node(block, parent, self.validity.check_on(block, parent))
+        """Add a block that passed `check_alone`.
+
+        Errors: `BadBlock`, `NotTheLeader`, `BadReport`.
+        """
+        node = self._node(block, parent, self.validity.check_on(block, parent))
         if not self.tree.insert(node):
             raise BadBlock("there is no room for more uncommitted blocks")
         return node
@@ -86,6 +177,10 @@ class ReplicaState:
             self.safety.high_qc = qc
         if tc is not None and tc.round > self.safety.tc_round:
             self.safety.high_tc = tc
+
+    def leader(self, round_: int, parent: Node) -> int:
+        """Who leads a round on top of `parent`."""
+        return self.committee.leader(round_, parent.settled)
 
     def links_ahead(self, block: Block) -> list[ReportLink]:
         """The report links between the committed tip and `block`, its own included."""
@@ -112,11 +207,16 @@ class ReplicaState:
         commits = []
         for step in reversed(path):
             if step.block is not None:
-                commits.append(Commit(step.block, self.sequencer.commit(step.block)))
+                batch = self.sequencer.commit(step.block)
+                commits.append(Commit(step.block, batch))
                 self.recent.append(step.block)
+                if self.reporter is not None:
+                    self.reporter.sequenced(batch)
         self.tree.commit(node)
         self.links.committed(node.frontier)
         return commits
+
+    # Starting
 
     def replay(self, wire: bytes) -> Commit:
         """Take a committed block from storage, in order of height.
@@ -131,6 +231,9 @@ class ReplicaState:
                 f"stored block {block.height} does not follow block {tip.height}; "
                 "remove index.db, but never journal.db or the keystore, and let it catch up"
             )
+        if block.handover is not None and block.epoch == self.committee.epoch + 1:
+            self.hand_over(block.handover, tip)
+            tip = self.tree.tip
         node = self._trusted_node(block, tip)
         self.tree.insert(node)
         self.raise_certificates(block.qc, block.tc)
@@ -139,59 +242,101 @@ class ReplicaState:
         (commit,) = self.commit(node)
         return commit
 
-    def restore(self, journal: Journal) -> None:
-        """Take the journal's entries, after all of storage was replayed.
+    def restore(self, journal: Journal) -> list[Commit]:
+        """Take the journal's entries, after all of storage was replayed; what became final.
 
         Errors: decoding faults and `ConsensusFault` when they are not this validator's.
         """
+        self._reports = [wire for _, wire in sorted(journal.get(REPORT_KIND, {}).items())]
+        for _, wire in sorted(journal.get(PROPOSAL_KIND, {}).items()):
+            block = decode_block(wire, self.committee.network)
+            self.proposals[block.epoch, block.round] = wire
         raw = journal.get(SAFETY_KIND, {}).get(SAFETY_KEY)
         if raw is not None:
-            state = codec.decode(SafetyState, raw, bytes_max=SAFETY_BYTES_MAX)
-            if state.epoch != self.committee.epoch:
-                raise WrongEpoch(f"a journal of epoch {state.epoch}")
+            self._restore_safety(codec.decode(SafetyState, raw, bytes_max=SAFETY_BYTES_MAX))
+        commits = []
+        wires = [wire for _, wire in sorted(journal.get(BLOCK_KIND, {}).items())]
+        handovers = [wire for _, wire in sorted(journal.get(HANDOVER_KIND, {}).items())]
+        epoch = 0
+        while epoch != self.committee.epoch:
+            epoch = self.committee.epoch
+            self._restore_blocks(wires)
+            commits += self._restore_handover(handovers)
+        self._resume_report()
+        return commits
+
+    def _restore_safety(self, state: SafetyState) -> None:
+        """What was signed in the current epoch counts at once, in a later one when it comes."""
+        if state.epoch > self.committee.epoch:
+            self._ahead = state
+        elif state.epoch == self.committee.epoch:
             replayed = self.safety
             self.safety = Safety(state)
             self.raise_certificates(replayed.high_qc, replayed.high_tc)
-        for _, wire in sorted(journal.get(BLOCK_KIND, {}).items()):
+
+    def _restore_blocks(self, wires: list[bytes]) -> None:
+        for wire in wires:
             block = decode_block(wire, self.committee.network)
             parent = self.tree.get(block.parent)
-            if parent is not None and self.tree.get(block.cid) is None:
+            if block.epoch != self.committee.epoch or parent is None:
+                continue
+            if self.tree.get(block.cid) is None:
                 self.tree.insert(self._trusted_node(block, parent))
                 self.raise_certificates(block.qc, block.tc)
-        for _, wire in sorted(journal.get(PROPOSAL_KIND, {}).items()):
-            block = decode_block(wire, self.committee.network)
-            self.proposals[block.round] = wire
-        self._restore_report(journal)
 
-    def _restore_report(self, journal: Journal) -> None:
+    def _restore_handover(self, wires: list[bytes]) -> list[Commit]:
+        """Begin the next epoch if the journal holds the proof, and the end block is at hand."""
+        for wire in wires:
+            handover = decode_handover(wire)
+            if handover.epoch == self.committee.epoch:
+                end = self.tree.get(end_of(handover, self.committee.network))
+                return [] if end is None else self.hand_over(wire, end)
+        return []
+
+    def _resume_report(self) -> None:
         """Go on with the own report after the newest link that may have left."""
-        if self.reporter is None or self.identity is None:
+        if self.reporter is None or self.own_index is None:
             return
-        tip = self.tree.tip.frontier[self.identity.index]
+        network, epoch = self.committee.network, self.committee.epoch
+        tip = self.tree.tip.frontier[self.own_index]
         self.reporter.resume(tip.sequence, tip.hash)
-        for _, wire in sorted(journal.get(REPORT_KIND, {}).items()):
+        for wire in self._reports:
             link = decode_link(wire)
-            self.reporter.resume(link.sequence, link_hash(self.committee.network, wire))
+            if link.epoch != epoch:
+                continue
+            self.reporter.resume(link.sequence, link_hash(network, wire))
             try:
-                self.links.add(wire)
+                self.links.add(wire, link)
             except BadReport:
                 continue  # far ahead of an index that was lost: peers have it in their blocks
 
     def _trusted_node(self, block: Block, parent: Node) -> Node:
-        return _node(block, parent, extend(parent.frontier, block, self.committee.network))
+        return self._node(block, parent, extend(parent.frontier, block, self.committee.network))
 
-
-def _node(block: Block, parent: Node, frontier: Frontier) -> Node:
-    carried = parent.checkpoint_height
-    if block.checkpoint is not None:
-        carried = block.checkpoint.height
-    return Node(
-        cid=block.cid,
-        round=block.round,
-        height=block.height,
-        time_ms=block.time_ms,
-        parent=block.parent,
-        frontier=frontier,
-        checkpoint_height=carried,
-        block=block,
-    )
+    def _node(self, block: Block, parent: Node, frontier: Frontier) -> Node:
+        carried = parent.checkpoint_height
+        if block.checkpoint is not None:
+            carried = block.checkpoint.height
+        accused = parent.accused
+        if block.evidence:
+            accused |= {(item.epoch, item.signer) for item in block.evidence}
+        over_ms = self.beginning.time_ms + self.genesis.epoch_ms
+        ends = self.genesis.epoch_ms > 0 and block.time_ms >= over_ms and not parent.ended
+        consecutive = block.round == parent.round + 1
+        return Node(
+            cid=block.cid,
+            round=block.round,
+            height=block.height,
+            time_ms=block.time_ms,
+            parent=block.parent,
+            frontier=frontier,
+            checkpoint_height=carried,
+            accused=accused,
+            standing=self.committee.standing_after(
+                parent.standing, parent.settled, parent.round, block.round, block.author
+            ),
+            settled=parent.standing if consecutive else parent.settled,
+            ends=ends,
+            ended=ends or parent.ended,
+            block=block,
+        )

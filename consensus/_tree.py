@@ -6,13 +6,24 @@ from dataclasses import dataclass
 from consensus.block import Block
 from consensus.certificate import QuorumCertificate
 from consensus.frontier import Frontier
+from consensus.leaders import Standing
 
 BLOCKS_ITEMS_MAX = 8_192  # uncommitted blocks; at the limit new ones are not kept
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A block whose ancestors are all known, and the report frontier after it."""
+    """A block whose ancestors are all known, and what follows from it and them.
+
+    frontier           how far reports have come
+    checkpoint_height  the highest checkpoint that it or an ancestor carries
+    accused            (epoch, validator) pairs that evidence in it or an ancestor proved guilty
+    standing           leaders' failures up to it
+    settled            `standing` of the newest ancestor that its certificate makes final: it
+                       decides who leads on top of it
+    ends, ended        it is the end block of its epoch; it or an ancestor is
+    block              None for the first of an epoch, which is the end block of the one before
+    """
 
     cid: bytes
     round: int
@@ -21,9 +32,12 @@ class Node:
     parent: bytes
     frontier: Frontier
     checkpoint_height: int
-    """The highest checkpoint that the block or an ancestor carries."""
+    accused: frozenset[tuple[int, int]]
+    standing: Standing
+    settled: Standing
+    ends: bool
+    ended: bool
     block: Block | None
-    """None for the genesis only."""
 
     @property
     def has_content(self) -> bool:

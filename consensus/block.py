@@ -3,12 +3,13 @@
 A block is one strict DAG-CBOR array:
 
     [domain, network, epoch, round, height, parent, author, time_ms, qc, tc, links, checkpoint,
-     signature]
+     evidence, handover, signature]
 
 `parent` is a link to the block below (or to the genesis document), so that any IPFS tool can
-walk the chain; `qc`, `tc`, the report links and the checkpoint are their msgpack bytes, which is
-what was signed. The leader chooses which report links to include and nothing else: time and
-order follow from them.
+walk the chain; `qc`, `tc`, the report links, the checkpoint and evidence are their msgpack bytes,
+which is what was signed. The first blocks of an epoch carry the `handover`: the proof that the
+epoch before has ended with their parent. The leader chooses which report links to include and
+nothing else: time and order follow from them.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from consensus.certificate import (
 )
 from consensus.checkpoint import CHECKPOINT_BYTES_MAX, CheckpointCertificate
 from consensus.committee import Signer
+from consensus.evidence import EVIDENCE_BYTES_MAX, Evidence, Said, Slot, statement
 from consensus.faults import BadBlock
 from consensus.report import ReportLink, decode_link
 from primitives import codec, dagcbor
@@ -30,16 +32,22 @@ from primitives.hashing import digest
 
 BLOCK_BYTES_MAX = 1 << 20  # larger blocks are refused with E002
 BLOCK_LINKS_ITEMS_MAX = 512  # more report links wait for the next block
-BLOCK_LINKS_BYTES_MAX = 900_000  # likewise
-BLOCK_DOMAIN = "outcry/block/1"
-PROPOSAL_DOMAIN = "outcry/proposal/1"
-_FIELDS = 13
+BLOCK_LINKS_BYTES_MAX = 500_000  # likewise
+BLOCK_EVIDENCE_ITEMS_MAX = 8  # more proofs wait for the next block
+HANDOVER_BYTES_MAX = 400_000  # larger: refused with E307
+BLOCK_DOMAIN = "outcry/block/2"
+_CONTENT_DOMAIN = "outcry/proposal-content/1"
+_FIELDS = 15
+_SIGNATURE_BYTES = 64
 _INTEGER_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A decoded block. `cid` is its id, `wire` its bytes, `links` and `link_wires` go together."""
+    """A decoded block. `cid` is its id, `wire` its bytes, `links` and `link_wires` go together.
+
+    `content` is what its author signed for the round.
+    """
 
     cid: bytes
     wire: bytes
@@ -54,8 +62,21 @@ class Block:
     links: tuple[ReportLink, ...]
     link_wires: tuple[bytes, ...]
     checkpoint: CheckpointCertificate | None
+    evidence: tuple[Evidence, ...]
+    handover: bytes | None
     signature: bytes
-    signed: bytes
+    content: bytes
+
+    def body(self) -> bytes:
+        return statement(self.epoch, self.round, self.content)
+
+    def said(self) -> Said:
+        return Said(self.content, self.signature)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing but that its parent is certified."""
+        return not (self.links or self.evidence or self.checkpoint)
 
 
 def make_block(
@@ -70,6 +91,8 @@ def make_block(
     tc: TimeoutCertificate | None,
     link_wires: list[bytes],
     checkpoint: CheckpointCertificate | None,
+    evidence: list[Evidence] | None = None,
+    handover: bytes | None = None,
 ) -> Block:
     """A signed block on top of the block that `qc` certifies."""
     fields: list[Any] = [
@@ -85,9 +108,13 @@ def make_block(
         None if tc is None else codec.encode(tc),
         link_wires,
         None if checkpoint is None else codec.encode(checkpoint),
+        [codec.encode(item) for item in evidence or ()],
+        handover,
     ]
-    signature = key.sign(_signed(network, fields))
-    return decode_block(dagcbor.encode([*fields, signature]), network)
+    unsigned = dagcbor.encode([*fields, bytes(_SIGNATURE_BYTES)])
+    body = statement(qc.epoch, round_, _content(network, unsigned))
+    signature = key.sign(digest(Slot.PROPOSAL.domain, network, body))
+    return decode_block(unsigned[:-_SIGNATURE_BYTES] + signature, network)
 
 
 def decode_block(wire: bytes, network: bytes) -> Block:
@@ -99,17 +126,23 @@ def decode_block(wire: bytes, network: bytes) -> Block:
     if not isinstance(fields, list) or len(fields) != _FIELDS:
         raise BadBlock(f"a block is an array of {_FIELDS} fields")
     domain, found, epoch, round_, height, parent, author, time_ms = fields[:8]
-    qc, tc, links, checkpoint, signature = fields[8:]
+    qc, tc, links, checkpoint, evidence, handover, signature = fields[8:]
     if domain != BLOCK_DOMAIN or found != network:
         raise BadBlock("a block of another kind or network")
     if not all(_is_unsigned(value) for value in (epoch, round_, height, author, time_ms)):
         raise BadBlock("a number of the block is not an unsigned 63-bit integer")
-    if not isinstance(parent, Link) or not isinstance(signature, bytes) or len(signature) != 64:
+    if (
+        not isinstance(parent, Link)
+        or not isinstance(signature, bytes)
+        or len(signature) != _SIGNATURE_BYTES
+    ):
         raise BadBlock("parent or signature have the wrong shape")
-    if not isinstance(links, list) or len(links) > BLOCK_LINKS_ITEMS_MAX:
-        raise BadBlock(f"a block has at most {BLOCK_LINKS_ITEMS_MAX} report links")
-    if not all(isinstance(link, bytes) for link in links):
-        raise BadBlock("report links are byte strings")
+    if not (handover is None or isinstance(handover, bytes)):
+        raise BadBlock("a handover is a byte string")
+    if handover is not None and len(handover) > HANDOVER_BYTES_MAX:
+        raise BadBlock(f"a handover has at most {HANDOVER_BYTES_MAX} bytes")
+    _check_list("report links", links, BLOCK_LINKS_ITEMS_MAX)
+    _check_list("proofs", evidence, BLOCK_EVIDENCE_ITEMS_MAX)
     return Block(
         cid=cid_of(wire),
         wire=wire,
@@ -126,14 +159,23 @@ def decode_block(wire: bytes, network: bytes) -> Block:
         checkpoint=None
         if checkpoint is None
         else _record(CheckpointCertificate, checkpoint, CHECKPOINT_BYTES_MAX),
+        evidence=tuple(_record(Evidence, item, EVIDENCE_BYTES_MAX) for item in evidence),
+        handover=handover,
         signature=signature,
-        signed=_signed(network, fields[:-1]),
+        content=_content(network, wire),
     )
+
+
+def _check_list(what: str, values: Any, items_max: int) -> None:
+    if not isinstance(values, list) or len(values) > items_max:
+        raise BadBlock(f"a block has at most {items_max} {what}")
+    if not all(isinstance(value, bytes) for value in values):
+        raise BadBlock(f"{what} are byte strings")
 
 
 def _record(shape: Any, data: Any, bytes_max: int) -> Any:
     if not isinstance(data, bytes):
-        raise BadBlock("a certificate is a byte string")
+        raise BadBlock("a certificate or proof is a byte string")
     return codec.decode(shape, data, bytes_max=bytes_max)
 
 
@@ -141,5 +183,6 @@ def _is_unsigned(value: Any) -> bool:
     return type(value) is int and 0 <= value <= _INTEGER_MAX
 
 
-def _signed(network: bytes, fields: list[Any]) -> bytes:
-    return digest(PROPOSAL_DOMAIN, network, dagcbor.encode(fields))
+def _content(network: bytes, wire: bytes) -> bytes:
+    """A digest of all fields but the signature, whose encoding is the block's last bytes."""
+    return digest(_CONTENT_DOMAIN, network, wire[:-_SIGNATURE_BYTES])

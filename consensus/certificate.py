@@ -11,18 +11,18 @@ from typing import Annotated
 import msgspec
 
 from consensus.committee import VALIDATORS_ITEMS_MAX, Committee, Signer
+from consensus.evidence import Index, Said, Slot, statement
 from consensus.faults import BadCertificate, WrongEpoch
-from primitives import codec
 from primitives.cid import CID_BYTES
 from primitives.codec import Bytes64, Record, Unsigned
 from primitives.hashing import digest
 
 CERTIFICATE_BYTES_MAX = 8_192  # 32 signatures and a nested certificate fit: refused with E002
-VOTE_DOMAIN = "outcry/vote/1"
-TIMEOUT_DOMAIN = "outcry/timeout/1"
+VOTE_DOMAIN = Slot.VOTE.domain
+TIMEOUT_DOMAIN = Slot.TIMEOUT.domain
+_ROUND_BYTES = 8
 
 BlockId = Annotated[bytes, msgspec.Meta(min_length=CID_BYTES, max_length=CID_BYTES)]
-Index = Annotated[int, msgspec.Meta(ge=0, lt=VALIDATORS_ITEMS_MAX)]
 
 
 class Vote(Record):
@@ -36,6 +36,9 @@ class Vote(Record):
 
     def body(self) -> bytes:
         return _vote_body(self.epoch, self.round, self.block)
+
+    def said(self) -> Said:
+        return Said(self.block, self.signature)
 
 
 class VoteSignature(Record):
@@ -82,6 +85,9 @@ class Timeout(Record):
 
     def body(self) -> bytes:
         return _timeout_body(self.epoch, self.round, self.high_qc.round)
+
+    def said(self) -> Said:
+        return Said(self.high_qc.round.to_bytes(_ROUND_BYTES, "big"), self.signature)
 
 
 def sign_vote(
@@ -168,8 +174,8 @@ def _check_distinct(voters: list[int]) -> None:
 
 
 def _vote_body(epoch: int, round_: int, block: bytes) -> bytes:
-    return codec.encode([epoch, round_, block])
+    return statement(epoch, round_, block)
 
 
 def _timeout_body(epoch: int, round_: int, qc_round: int) -> bytes:
-    return codec.encode([epoch, round_, qc_round])
+    return statement(epoch, round_, qc_round.to_bytes(_ROUND_BYTES, "big"))

@@ -5,25 +5,24 @@ Validators sign (height, root) after executing; a certificate travels in a later
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 
-from consensus.certificate import Index
 from consensus.committee import VALIDATORS_ITEMS_MAX, Committee, Signer
+from consensus.evidence import Index, Said, Slot, contradiction, statement
 from consensus.faults import (
     BadCertificate,
-    Equivocation,
     RootMismatch,
     RoundTooFar,
     WrongEpoch,
 )
-from primitives import codec
 from primitives.codec import Bytes32, Bytes64, Record, Unsigned
 from primitives.hashing import digest
 
 CHECKPOINT_BYTES_MAX = 8_192  # larger: refused with E002
-CHECKPOINT_DOMAIN = "outcry/checkpoint/1"
+CHECKPOINT_DOMAIN = Slot.CHECKPOINT.domain
 HEIGHTS_KEPT_ITEMS_MAX = 512  # heights around the committed tip; votes for others are refused
 
 
@@ -58,6 +57,10 @@ def sign_checkpoint(
     return CheckpointVote(epoch, height, root, voter, key.sign(signed))
 
 
+Committees = Callable[[int], Committee]
+"""The committee of an epoch. Errors: `WrongEpoch` for one that is not known (any more)."""
+
+
 def check_checkpoint_certificate(certificate: CheckpointCertificate, committee: Committee) -> None:
     """Errors: `WrongEpoch`, `BadCertificate`, `UnknownValidator`, `BadVoteSignature`."""
     if certificate.epoch != committee.epoch:
@@ -75,8 +78,8 @@ def check_checkpoint_certificate(certificate: CheckpointCertificate, committee: 
 class CheckpointCollector:
     """Votes for checkpoints, the newest certificate, and roots that were certified lately."""
 
-    def __init__(self, committee: Committee) -> None:
-        self._committee = committee
+    def __init__(self, committees: Committees) -> None:
+        self._committees = committees
         self._votes: dict[int, dict[int, CheckpointVote]] = {}
         self._own: dict[int, bytes] = {}
         self._certified: dict[int, bytes] = {}
@@ -104,22 +107,27 @@ class CheckpointCollector:
         out of reach; `Equivocation` for a second root at one height; `RootMismatch` when the
         quorum computed another root than we did.
         """
-        if vote.epoch != self._committee.epoch:
-            raise WrongEpoch(f"a checkpoint vote of epoch {vote.epoch}")
+        committee = self._committees(vote.epoch)
         if vote.height > tip_height + HEIGHTS_KEPT_ITEMS_MAX // 2:
             raise RoundTooFar(f"a checkpoint of height {vote.height} while at {tip_height}")
         if vote.height in self._certified or self._is_late(vote.height, tip_height):
             return None
         body = _body(vote.epoch, vote.height, vote.root)
-        self._committee.check(vote.voter, CHECKPOINT_DOMAIN, body, vote.signature)
+        committee.check(vote.voter, CHECKPOINT_DOMAIN, body, vote.signature)
         votes = self._votes.setdefault(vote.height, {})
         first = votes.setdefault(vote.voter, vote)
+        if first.epoch != vote.epoch:
+            return None  # one of the two names an epoch that does not hold the height
         if first.root != vote.root:
-            raise Equivocation(
-                f"validator {vote.voter} signed two roots at height {vote.height}",
-                (codec.encode(first), codec.encode(vote)),
+            raise contradiction(
+                Slot.CHECKPOINT,
+                vote.epoch,
+                vote.height,
+                vote.voter,
+                Said(first.root, first.signature),
+                Said(vote.root, vote.signature),
             )
-        certificate = self._complete(vote.height, vote.root)
+        certificate = self._complete(committee, vote.height, vote.root)
         for height in [h for h in self._votes if self._is_late(h, tip_height)]:
             del self._votes[height]
         return certificate
@@ -138,15 +146,21 @@ class CheckpointCollector:
         """Too old to be kept, unless this validator itself signs it again."""
         return height < tip_height - HEIGHTS_KEPT_ITEMS_MAX and height not in self._own
 
-    def _complete(self, height: int, root: bytes) -> CheckpointCertificate | None:
+    def _complete(
+        self, committee: Committee, height: int, root: bytes
+    ) -> CheckpointCertificate | None:
         agreeing = sorted(
-            (vote for vote in self._votes[height].values() if vote.root == root),
+            (
+                vote
+                for vote in self._votes[height].values()
+                if vote.root == root and vote.epoch == committee.epoch
+            ),
             key=lambda vote: vote.voter,
         )
-        if not self._committee.is_quorum(sum(self._committee.power(v.voter) for v in agreeing)):
+        if not committee.is_quorum(sum(committee.power(vote.voter) for vote in agreeing)):
             return None
         signatures = [CheckpointSignature(vote.voter, vote.signature) for vote in agreeing]
-        certificate = CheckpointCertificate(self._committee.epoch, height, root, signatures)
+        certificate = CheckpointCertificate(committee.epoch, height, root, signatures)
         self.adopt(certificate)
         return certificate
 
@@ -160,4 +174,4 @@ class CheckpointCollector:
 
 
 def _body(epoch: int, height: int, root: bytes) -> bytes:
-    return codec.encode([epoch, height, root])
+    return statement(epoch, height, root)

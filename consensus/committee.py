@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consensus.faults import BadVoteSignature, UnknownValidator
+from consensus.leaders import Leaders, Standing
 from primitives import ed25519
 from primitives.hashing import digest
 
@@ -38,7 +39,7 @@ class Committee:
     """Validators by index, with integer power (PROTOCOL, Terms and 1).
 
     `verify` is the signature scheme and `schedule` the order of leaders; only simulations choose
-    others than Ed25519 and the rotation.
+    others than Ed25519 and the rules of `consensus.leaders`.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Committee:
         self.validators = tuple(validators)
         self.verify = verify
         self._schedule = schedule
+        self.leaders = Leaders(network, epoch, [item.power for item in self.validators])
         self.total = sum(validator.power for validator in validators)
         self.fairness_bound = (self.total - 1) // 4
         """F: the largest integer below a quarter of the power."""
@@ -80,11 +82,29 @@ class Committee:
         """Whether `power` must contain an honest validator: more than a third of the total."""
         return 3 * power > self.total
 
-    def leader(self, round_: int) -> int:
-        """The leader of a round: everybody in turn, in the order of their indexes."""
+    def leader(self, round_: int, standing: Standing) -> int:
+        """The leader of a round on top of blocks that give `standing`."""
         if self._schedule is not None:
             return self._schedule(round_)
-        return round_ % len(self.validators)
+        return self.leaders.leader(round_, standing)
+
+    def standing_after(
+        self, standing: Standing, settled: Standing, parent_round: int, round_: int, author: int
+    ) -> Standing:
+        """The leaders' standing after a block (see `consensus.leaders`)."""
+        if self._schedule is not None:
+            return standing
+        return self.leaders.after(standing, settled, parent_round, round_, author)
+
+    def next(self) -> "Committee":
+        """The committee of the next epoch: the same validators."""
+        return Committee(
+            self.network,
+            self.epoch + 1,
+            self.validators,
+            verify=self.verify,
+            schedule=self._schedule,
+        )
 
     def check(self, index: int, domain: str, body: bytes, signature: bytes) -> None:
         """Check a validator's signature over `body` under `domain`.

@@ -22,6 +22,7 @@ class Kind(IntEnum):
     LINK = 5
     CHECKPOINT = 6
     LINKS_WANTED = 7
+    HANDOVER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,9 @@ class Entry:
     value: bytes
 
 
-ONCE_KINDS = frozenset({"vote", "timeout", "proposal", "report"})
+ONCE_KINDS = frozenset({"vote", "timeout", "proposal", "report", "checkpoint"})
+RESUME_KINDS = ("safety", "block", "proposal", "report", "handover")
+"""Kinds of journal entries that `Replica.resume` wants to see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,21 @@ class CheckpointReached:
     certificate: CheckpointCertificate
 
 
-Effect = Persist | Broadcast | Send | Commit | FetchEnvelopes | FetchChain | CheckpointReached
+@dataclass(frozen=True, slots=True)
+class WatchEnded:
+    """Nobody else signs with this validator's key; from now on it signs again."""
+
+
+Effect = (
+    Persist
+    | Broadcast
+    | Send
+    | Commit
+    | FetchEnvelopes
+    | FetchChain
+    | CheckpointReached
+    | WatchEnded
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,20 @@ RemoteFault
     BadReport           E308  a report link does not follow the one before it
     Equivocation        E309  two different statements signed for one slot
     BadChain            E310  blocks sent for catching up do not form a certified chain
+    BadEvidence         E311  a proof of a contradiction proves nothing
+    BadHandover         E312  the end of an epoch is not final by what is said to prove it
 LocalFault
   RootMismatch          E350  two thirds of the power computed another state root than we did
   JournalContradiction  E351  the journal does not fit this validator or this network
+  DoppelgangerSeen      E352  another process signs with this validator's key
 """
 
+from typing import TYPE_CHECKING
+
 from primitives.faults import LocalFault, RemoteFault
+
+if TYPE_CHECKING:
+    from consensus.evidence import Evidence
 
 
 class ConsensusFault(RemoteFault):
@@ -75,11 +83,11 @@ class BadReport(ConsensusFault):
 
 
 class Equivocation(ConsensusFault):
-    """Two different statements were signed for one slot; `evidence` holds both."""
+    """Two different statements were signed for one slot; `evidence` proves it."""
 
     code = "E309"
 
-    def __init__(self, sentence: str, evidence: tuple[bytes, bytes]) -> None:
+    def __init__(self, sentence: str, evidence: "Evidence") -> None:
         super().__init__(sentence)
         self.evidence = evidence
 
@@ -88,6 +96,18 @@ class BadChain(ConsensusFault):
     """Blocks sent for catching up do not form a certified chain."""
 
     code = "E310"
+
+
+class BadEvidence(ConsensusFault):
+    """A proof of a contradiction proves nothing."""
+
+    code = "E311"
+
+
+class BadHandover(ConsensusFault):
+    """The end of an epoch is not final by what is said to prove it."""
+
+    code = "E312"
 
 
 class RootMismatch(LocalFault):
@@ -100,3 +120,9 @@ class JournalContradiction(LocalFault):
     """The journal does not fit this validator or this network."""
 
     code = "E351"
+
+
+class DoppelgangerSeen(LocalFault):
+    """Another process signs with this validator's key."""
+
+    code = "E352"

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import msgspec
 
-from consensus.certificate import Index
 from consensus.committee import Committee, Signer
+from consensus.evidence import Index, Said, Slot, statement
 from consensus.faults import WrongEpoch
 from primitives import codec
 from primitives.codec import Bytes32, Bytes64, Record, Unsigned
@@ -18,7 +18,8 @@ from primitives.hashing import digest
 REPORT_ITEMS_MAX = 2_000  # more: the rest waits for the next link
 OBSERVATION_BYTES_MAX = 16_384  # what a validator reports of the EVM chain; larger: E001
 LINK_BYTES_MAX = 96_000  # a link with all its items; larger: E002
-LINK_DOMAIN = "outcry/report/1"
+LINK_DOMAIN = Slot.REPORT.domain
+_LINK_CONTENT = "outcry/report-content/1"
 _LINK_HASH = "outcry/report-link/1"
 FIRST_PREVIOUS = bytes(32)
 
@@ -39,18 +40,16 @@ class ReportLink(Record):
     observation: Annotated[bytes, msgspec.Meta(max_length=OBSERVATION_BYTES_MAX)]
     signature: Bytes64
 
-    def body(self) -> bytes:
-        return codec.encode(
-            [
-                self.epoch,
-                self.author,
-                self.sequence,
-                self.previous,
-                self.items,
-                self.time_ms,
-                self.observation,
-            ]
-        )
+    def content(self, network: bytes) -> bytes:
+        """32 bytes that name all that the link says."""
+        said = [self.author, self.previous, self.items, self.time_ms, self.observation]
+        return digest(_LINK_CONTENT, network, codec.encode(said))
+
+    def body(self, network: bytes) -> bytes:
+        return statement(self.epoch, self.sequence, self.content(network))
+
+    def said(self, network: bytes) -> Said:
+        return Said(self.content(network), self.signature)
 
 
 def link_hash(network: bytes, wire: bytes) -> bytes:
@@ -71,7 +70,7 @@ def sign_link(
 ) -> ReportLink:
     """A signed link. The caller has journaled it before it leaves."""
     unsigned = ReportLink(epoch, author, sequence, previous, items, time_ms, observation, bytes(64))
-    signature = key.sign(digest(LINK_DOMAIN, network, unsigned.body()))
+    signature = key.sign(digest(LINK_DOMAIN, network, unsigned.body(network)))
     return ReportLink(epoch, author, sequence, previous, items, time_ms, observation, signature)
 
 
@@ -84,4 +83,4 @@ def check_link(link: ReportLink, committee: Committee) -> None:
     """Check what a link says by itself. Errors: `WrongEpoch`, `BadVoteSignature`."""
     if link.epoch != committee.epoch:
         raise WrongEpoch(f"a report link of epoch {link.epoch}")
-    committee.check(link.author, LINK_DOMAIN, link.body(), link.signature)
+    committee.check(link.author, LINK_DOMAIN, link.body(committee.network), link.signature)

@@ -89,6 +89,15 @@ class Sequencer:
         self._forget_old(block.height)
         return batch
 
+    def start_epoch(self, committee: Committee) -> None:
+        """Begin a new tally: the validators of the epoch report anew what has no place yet."""
+        self._committee = committee
+        self._pending.clear()
+        self._ready.clear()
+        self._first_seen.clear()
+        self._waiting = [0] * len(committee)
+        self._positions = [0] * len(committee)
+
     def statistics(self) -> SequencerStatistics:
         return SequencerStatistics(len(self._pending), len(self._sequenced), self._count)
 

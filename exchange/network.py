@@ -16,6 +16,8 @@ from primitives.codec import Bytes20, Bytes32, Record, Unsigned
 from primitives.eip712 import Domain
 from primitives.hashing import digest
 
+EPOCH_MS_MIN = 10_000  # shorter epochs: the genesis is refused
+EPOCH_MS_MAX = 7 * 24 * 3_600_000  # longer ones too
 _DOMAIN = "outcry/genesis/1"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -51,7 +53,8 @@ class TokenContract(Record):
 class NetworkGenesis(Record):
     """The whole document.
 
-    `vault_block` is the EVM block that holds the vault's creation: no deposit is older.
+    `epoch_ms` is how long an epoch lasts in block time: the validators' set may change only
+    between epochs. `vault_block` is the EVM block that holds the vault's creation: no deposit is older.
     `contracts` go with `exchange.tokens` by position.
     """
 
@@ -64,6 +67,7 @@ class NetworkGenesis(Record):
     vault: Bytes20
     vault_block: Unsigned
     contracts: list[TokenContract]
+    epoch_ms: Annotated[int, msgspec.Meta(ge=EPOCH_MS_MIN, le=EPOCH_MS_MAX)]
 
     def network_id(self) -> bytes:
         """32 bytes that name this network in every hash and signature."""

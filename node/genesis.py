@@ -24,7 +24,7 @@ def agreement(genesis: NetworkGenesis) -> Genesis:
     """What consensus starts from."""
     members = [Validator(item.consensus, item.power) for item in genesis.validators]
     committee = Committee(genesis.network_id(), FIRST_EPOCH, members)
-    return Genesis(cid_of(genesis.block()), genesis.time_ms, committee)
+    return Genesis(cid_of(genesis.block()), genesis.time_ms, committee, genesis.epoch_ms)
 
 
 def check_genesis(genesis: NetworkGenesis) -> None:

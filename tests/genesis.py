@@ -23,5 +23,6 @@ def make_genesis(count=4, keys=None, **changes):
         "vault": b"\x01" * 20,
         "vault_block": 5,
         "contracts": [TokenContract(b"\x02" * 20, 1), TokenContract(b"\x03" * 20, 1)],
+        "epoch_ms": 60_000,
     }
     return NetworkGenesis(**(fields | changes))

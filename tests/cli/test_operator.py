@@ -45,7 +45,7 @@ def node(outcry: Outcry, tmp_path: Path) -> Path:
         rollup_interval_ms=1_000,
     )
     contracts = [TokenContract(bytes(19) + bytes([i]), 1) for i in (1, 2)]
-    genesis = NetworkGenesis("test", 1, exchange, [validator], bytes(20), 0, contracts)
+    genesis = NetworkGenesis("test", 1, exchange, [validator], bytes(20), 0, contracts, 60_000)
     save_genesis(tmp_path / "alice" / "genesis.json", genesis)
     return tmp_path / "alice" / "node.toml"
 

@@ -55,7 +55,7 @@ def make_genesis(deployment: Deployment | None = None) -> NetworkGenesis:
     if deployment is not None:
         vault, block = deployment.vault_bytes, deployment.block
         contracts = [TokenContract(item.address_bytes, item.scale) for item in deployment.tokens]
-    return NetworkGenesis("test", 1_000, EXCHANGE, [validator], vault, block, contracts)
+    return NetworkGenesis("test", 1_000, EXCHANGE, [validator], vault, block, contracts, 60_000)
 
 
 @pytest.fixture

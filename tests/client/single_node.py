@@ -111,6 +111,7 @@ def running_network(folder: Path) -> Iterator[SingleNode]:
             vault=deployment.vault_bytes,
             vault_block=deployment.block,
             contracts=contracts,
+            epoch_ms=60_000,
         )
         save_genesis(folder / "genesis.json", genesis)
         save_keys(folder / "keys.json", keys, "secret", scrypt_n=1 << 4)

@@ -82,7 +82,7 @@ def test_ticks_and_lots_survive_the_way_to_text_and_back(
     tokens = [Token("B", decimals[0]), Token("A", decimals[1])]
     exchange = ExchangeGenesis(1, tokens, [market], bytes(20), [1], 0)
     contract = TokenContract(bytes(20), 1)
-    grid = Grid(NetworkGenesis("n", 0, exchange, [], bytes(20), 0, [contract] * 2), "A-B")
+    grid = Grid(NetworkGenesis("n", 0, exchange, [], bytes(20), 0, [contract] * 2, 60_000), "A-B")
     assert grid.price(grid.price_text(ticks)) == ticks
     assert grid.size(grid.size_text(lots)) == lots
 
@@ -91,7 +91,7 @@ def test_a_tick_that_is_no_finite_decimal_still_finds_whole_ticks() -> None:
     market = Market("A-B", 1, 0, 3, 1, 0, 0)  # one tick is a third of a unit
     exchange = ExchangeGenesis(1, [Token("B", 0), Token("A", 0)], [market], bytes(20), [1], 0)
     contract = TokenContract(bytes(20), 1)
-    grid = Grid(NetworkGenesis("n", 0, exchange, [], bytes(20), 0, [contract] * 2), "A-B")
+    grid = Grid(NetworkGenesis("n", 0, exchange, [], bytes(20), 0, [contract] * 2, 60_000), "A-B")
     assert grid.price("7") == 21
     with pytest.raises(AmountOffGrid):
         grid.price("0.5")

@@ -18,7 +18,7 @@ def contradictions(world):
     for _, kind, payload in world.signed:
         if kind == Kind.VOTE:
             vote = codec.decode(Vote, payload, bytes_max=1_000)
-            if seen.setdefault((vote.voter, vote.round), vote.block) != vote.block:
+            if seen.setdefault((vote.voter, vote.epoch, vote.round), vote.block) != vote.block:
                 out.append((vote.voter, vote.round))
     return out
 
@@ -30,10 +30,10 @@ def votes_after_timeouts(world):
     for _, kind, payload in world.signed:
         if kind == Kind.TIMEOUT:
             timeout = codec.decode(Timeout, payload, bytes_max=100_000)
-            given_up.add((timeout.voter, timeout.round))
+            given_up.add((timeout.voter, timeout.epoch, timeout.round))
         if kind == Kind.VOTE:
             vote = codec.decode(Vote, payload, bytes_max=1_000)
-            slot = (vote.voter, vote.round)
+            slot = (vote.voter, vote.epoch, vote.round)
             if slot not in known and slot in given_up:
                 out.append(slot)
             known.add(slot)

@@ -27,6 +27,7 @@ from consensus import (
     Tick,
     Timing,
     Validator,
+    WatchEnded,
 )
 from primitives.cid import cid_of
 from primitives.ed25519 import SigningKey
@@ -37,11 +38,11 @@ GENESIS_CID = cid_of(b"genesis")
 START_MS = 1_000_000
 
 
-def committee_of(count, powers=None):
+def committee_of(count, powers=None, schedule=None):
     keys = [SigningKey(bytes([index + 1]) * 32) for index in range(count)]
     powers = powers or [1] * count
     members = [Validator(key.public, power) for key, power in zip(keys, powers, strict=True)]
-    return keys, Committee(NETWORK, 1, members)
+    return keys, Committee(NETWORK, 1, members, schedule=schedule)
 
 
 @dataclass
@@ -60,13 +61,16 @@ class Member:
     replica: Replica | None = None
     checkpoints: list = field(default_factory=list)
     faults: list = field(default_factory=list)
+    watched: list = field(default_factory=list)
     wake: int | None = None
 
 
 class World:
-    def __init__(self, count=5, seed=0, powers=None, timing=None, delay_ms=(1, 8)):
-        self.keys, self.committee = committee_of(count, powers)
-        self.genesis = Genesis(GENESIS_CID, START_MS, self.committee)
+    def __init__(
+        self, count=5, seed=0, powers=None, timing=None, delay_ms=(1, 8), epoch_ms=0, schedule=None
+    ):
+        self.keys, self.committee = committee_of(count, powers, schedule)
+        self.genesis = Genesis(GENESIS_CID, START_MS, self.committee, epoch_ms)
         self.random = random.Random(seed)
         self.timing = timing or Timing()
         self.delay_ms = delay_ms
@@ -81,7 +85,7 @@ class World:
 
     # Processes
 
-    def start(self, index):
+    def start(self, index, watch=False):
         member = self.members[index]
         key = self.keys[index]
         member.replica = Replica(
@@ -91,7 +95,7 @@ class World:
         for wire in member.stored:
             commit = member.replica.replay(wire)
             member.batches.append(commit.batch)
-        self._carry_out(member, member.replica.resume(member.journal, self.now))
+        self._carry_out(member, member.replica.resume(member.journal, self.now, watch=watch))
         for other in self.members:
             if other.index != index and other.replica is not None:
                 self._later(1, other.index, LinkUp(index))
@@ -178,6 +182,8 @@ class World:
                     self._answer_chain(member, self.members[peer], height)
                 case CheckpointReached(certificate):
                     member.checkpoints.append(certificate)
+                case WatchEnded():
+                    member.watched.append(self.now)
         wake = max(self.now, member.replica.wake_ms())
         if member.wake is None or wake < member.wake:
             member.wake = wake

@@ -128,6 +128,7 @@ def make_genesis(keys: NodeKeys) -> NetworkGenesis:
         validators=[keys.public("solo", 1)],
         vault=b"\xaa" * 20,
         vault_block=3,
+        epoch_ms=60_000,
         contracts=[TokenContract(bytes([9 + i]) * 20, 10**10) for i in range(3)],
     )
 

@@ -1,0 +1,57 @@
+"""The epochs so far: who decides in each, and where it began."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from consensus.committee import Committee
+from consensus.faults import WrongEpoch
+
+EPOCHS_KEPT_ITEMS_MAX = 8  # what is signed for an older epoch is refused with E303
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Where the current epoch began: its start block, whose proof of being final is `handover`.
+
+    `end_round` is the start block's round in the epoch before; the genesis has no handover.
+    """
+
+    cid: bytes
+    time_ms: int
+    end_round: int
+    handover: bytes | None
+
+
+class Epochs:
+    """Committees by epoch. Heights above the last epoch's beginning belong to the current one."""
+
+    def __init__(self, first: Committee) -> None:
+        self.first = first.epoch
+        self.current = first
+        self._committees = {first.epoch: first}
+        self._began: list[tuple[int, int]] = [(0, first.epoch)]
+
+    def begin(self, height: int) -> Committee:
+        """The next epoch begins above `height`; its committee."""
+        committee = self.current = self.current.next()
+        self._committees[committee.epoch] = committee
+        self._began.append((height, committee.epoch))
+        if len(self._began) > EPOCHS_KEPT_ITEMS_MAX:
+            del self._committees[self._began.pop(0)[1]]
+        return committee
+
+    def committee(self, epoch: int) -> Committee:
+        """Errors: `WrongEpoch` for one to come, or one that is long over."""
+        committee = self._committees.get(epoch)
+        if committee is None:
+            raise WrongEpoch(f"signed for epoch {epoch} while in {self.current.epoch}")
+        return committee
+
+    def is_known(self, epoch: int) -> bool:
+        """Whether the committee of `epoch` is still remembered."""
+        return epoch in self._committees
+
+    def of_height(self, height: int) -> int:
+        """The epoch of the block at `height`; the oldest known one for very old heights."""
+        place = bisect_left(self._began, (height, 0)) - 1
+        return self._began[max(0, place)][1]
