@@ -29,6 +29,7 @@ from consensus.evidence import Evidence
 from consensus.faults import ConsensusFault, JournalContradiction
 from consensus.frontier import block_time
 from consensus.report import decode_link
+from consensus.states import Voice
 from consensus.timing import Timing
 from primitives import codec
 from primitives.codec import Record, Unsigned
@@ -111,7 +112,7 @@ class ReplicaDuties(ABC):
         """
         if watch and self._state.own_index is not None:
             self._watch = Watch(self._state.own_index, now_ms)
-            self._state.watching = True
+            self._state.voice = Voice.WATCHING
         try:
             self._pending += self._state.restore(journal)
         except (ConsensusFault, codec.Malformed, codec.Oversized) as fault:

@@ -29,6 +29,7 @@ from consensus.effects import (
 )
 from consensus.faults import BadChain, BadHandover, ConsensusFault, Equivocation
 from consensus.handover import check_handover, decode_handover, end_of, make_handover
+from consensus.states import EpochBegan
 from primitives import codec
 from primitives.dagcbor import NotDagCbor
 
@@ -262,9 +263,10 @@ class Replica(Agreement):
         state = self._state
         over = state.committee.epoch
         self._pending += state.hand_over(handover, end)
-        if self._watch is not None and self._watch.ends_with(end.time_ms):
+        fresh = self._watch is not None and self._watch.ends_with(end.time_ms)
+        if fresh and not state.is_behind:
             self._watch = None
-            state.watching = False
+            state.hear(EpochBegan.FRESH)
             self._pending.append(WatchEnded())
         if not state.silent:
             key = over.to_bytes(_EPOCH_BYTES, "big")

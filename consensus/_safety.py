@@ -8,6 +8,7 @@ All of it is durable before a signature leaves, so a restart changes nothing.
 from consensus.block import Block
 from consensus.certificate import QuorumCertificate, Timeout, TimeoutCertificate, Vote
 from consensus.effects import Entry
+from consensus.states import BALLOTS, Ballot, Signed, signs
 from primitives import codec
 from primitives.codec import Record, Unsigned
 
@@ -49,9 +50,16 @@ class Safety:
         """The round to be in: one beyond the highest certificate of either kind."""
         return max(self.high_qc.round, self.tc_round) + 1
 
+    def ballot(self, round_: int) -> Ballot:
+        """What was signed in a round. In rounds before the last one everything is settled."""
+        if round_ > self.last_voted_round:
+            return Ballot.OPEN
+        gave_up = self.last_timeout is not None and self.last_timeout.round >= round_
+        return Ballot.GIVEN_UP if gave_up or round_ < self.last_voted_round else Ballot.VOTED
+
     def may_vote(self, block: Block) -> bool:
         """The voting rule."""
-        if block.round <= self.last_voted_round:
+        if Signed.VOTE not in BALLOTS[self.ballot(block.round)]:
             return False
         if block.round == block.qc.round + 1:
             return True
@@ -64,17 +72,21 @@ class Safety:
     def may_time_out(self, round_: int) -> bool:
         """The timeout rule."""
         return (
-            round_ >= self.last_voted_round
+            Signed.TIMEOUT in BALLOTS[self.ballot(round_)]
             and round_ in (self.high_qc.round + 1, self.tc_round + 1)
             and self.high_qc.round >= self.one_chain_round
         )
 
     def voted(self, vote: Vote, qc_round: int) -> None:
+        """Note a vote before it leaves. Errors: `ForbiddenStep`."""
+        signs(self.ballot(vote.round), Signed.VOTE)
         self.last_voted_round = vote.round
         self.one_chain_round = max(self.one_chain_round, qc_round)
         self.last_vote = vote
 
     def timed_out(self, timeout: Timeout) -> None:
+        """Note a timeout before it leaves. Errors: `ForbiddenStep`."""
+        signs(self.ballot(timeout.round), Signed.TIMEOUT)
         self.last_voted_round = timeout.round
         self.last_timeout = timeout
 

@@ -22,6 +22,7 @@ from consensus.handover import decode_handover, end_of
 from consensus.leaders import Standing, carried_over
 from consensus.report import ReportLink, decode_link, link_hash
 from consensus.sequencer import Sequencer
+from consensus.states import VOICES, EpochBegan, Voice
 from primitives import codec
 
 RECENT_BLOCKS_MAX = 1_024  # committed blocks kept for peers until storage has surely got them
@@ -56,8 +57,7 @@ class Identity:
 class ReplicaState:
     """The parts, and the operations that concern more than one of them.
 
-    `silent`: nothing may be signed, because what was signed before is not known (see
-    `_silence`), or because the journal knows of a later epoch than the blocks at hand.
+    `voice` says whether anything may be signed (see `consensus.states`).
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ReplicaState:
         committee = genesis.committee
         self.genesis = genesis
         self.epochs = Epochs(committee)
-        self.watching = False
+        self.voice = Voice.SPEAKING
         self._identity = identity
         self._ahead: SafetyState | None = None
         self._at_hand = at_hand
@@ -101,7 +101,17 @@ class ReplicaState:
 
     @property
     def silent(self) -> bool:
-        return self.watching or self._ahead is not None
+        """Whether nothing may be signed for now."""
+        return self.voice is not Voice.SPEAKING
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the journal knows of a later epoch than the blocks at hand."""
+        return self._ahead is not None
+
+    def hear(self, began: EpochBegan) -> None:
+        """An epoch has begun that may end the silence."""
+        self.voice = VOICES[self.voice].get(began, self.voice)
 
     # Epochs
 
@@ -152,10 +162,9 @@ class ReplicaState:
         self.sequencer.start_epoch(committee)
         if self.reporter is not None:
             self.reporter.start_epoch(committee.epoch, self._at_hand)
-        if self._ahead is not None and self._ahead.epoch <= committee.epoch:
-            if self._ahead.epoch == committee.epoch:
-                self.safety = Safety(self._ahead)
-            self._ahead = None
+        if self._ahead is not None and self._ahead.epoch == committee.epoch:
+            self.safety, self._ahead = Safety(self._ahead), None
+            self.hear(EpochBegan.OF_JOURNAL)
         self._resume_report()
         return commits
 
@@ -269,6 +278,8 @@ class ReplicaState:
         """What was signed in the current epoch counts at once, in a later one when it comes."""
         if state.epoch > self.committee.epoch:
             self._ahead = state
+            if self.voice is Voice.SPEAKING:
+                self.voice = Voice.BEHIND
         elif state.epoch == self.committee.epoch:
             replayed = self.safety
             self.safety = Safety(state)

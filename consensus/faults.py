@@ -18,6 +18,7 @@ LocalFault
   RootMismatch          E350  two thirds of the power computed another state root than we did
   JournalContradiction  E351  the journal does not fit this validator or this network
   DoppelgangerSeen      E352  another process signs with this validator's key
+  ForbiddenStep         E353  this validator was about to sign against its own rules
 """
 
 from typing import TYPE_CHECKING
@@ -126,3 +127,9 @@ class DoppelgangerSeen(LocalFault):
     """Another process signs with this validator's key."""
 
     code = "E352"
+
+
+class ForbiddenStep(LocalFault):
+    """This validator was about to sign against its own rules."""
+
+    code = "E353"
