@@ -1,5 +1,8 @@
 """The tables hold for whatever a validator is asked to sign, and the rules walk them."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +70,15 @@ def test_nobody_gives_up_a_round_twice_or_one_that_is_over():
     assert safety.may_time_out(1)
     safety.timed_out(timeout(1))
     assert not safety.may_time_out(1)
+
+
+def test_the_page_shows_the_tables_that_the_code_uses():
+    script = Path(__file__).parents[2] / "scripts" / "consensus_tables.py"
+    spec = importlib.util.spec_from_file_location("consensus_tables", script)
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    text = tables.PAGE.read_text()
+    assert tables.page_with_section(text) == text, "run: scripts/consensus_tables.py"
+    for table in (BALLOTS, VOICES):
+        for steps in table.values():
+            assert all(f": {step.value}" in text for step in steps)
