@@ -16,6 +16,7 @@ from cli import (
     chat,
     doctor,
     init,
+    journal,
     market,
     node,
     order,
@@ -58,6 +59,7 @@ app.add_typer(order.app, name="order")
 app.add_typer(market.app, name="market")
 app.add_typer(chat.app, name="chat")
 app.add_typer(node.app, name="node")
+app.add_typer(journal.app, name="journal")
 app.add_typer(
     typer.Typer(cls=DevnetGroup, no_args_is_help=True),
     name="devnet",

@@ -16,11 +16,13 @@ from node.faults import KeysMismatch
 from p2p import peer_id_of_seed
 from primitives import keystore
 from primitives.bls import AnchorKey
+from primitives.durable import replace_file, sync_directory
 from primitives.ed25519 import SigningKey
 from primitives.secp256k1 import EvmKey
 
 _NAMES = ("consensus", "network", "sealing", "anchor", "evm")
 _SECRET_BYTES = 32
+_UNUSED_TEXT = b"The keys beside this note have signed nothing yet. Never copy or restore it.\n"
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,31 @@ def create_keys() -> NodeKeys:
 
 
 def save_keys(path: Path, keys: NodeKeys, passphrase: str, *, scrypt_n: int = 1 << 17) -> None:
-    """Write the keystore; `scrypt_n` is lower only for development networks."""
+    """Write the keystore of fresh keys, and beside it the note that they were never used.
+
+    `scrypt_n` is lower only for development networks.
+    """
     named = {name: getattr(keys, name) for name in _NAMES}
     keystore.write(path, named, passphrase, scrypt_n=scrypt_n)
+    replace_file(_unused_note(path), _UNUSED_TEXT)
+
+
+def take_unused_note(path: Path) -> bool:
+    """Whether the keys of the keystore at `path` were never used; from now on they were.
+
+    A copy of the keystore without its note, and any keystore after its first use, may have
+    signed: then only its vote journal knows what.
+    """
+    note = _unused_note(path)
+    if not note.exists():
+        return False
+    note.unlink()
+    sync_directory(note.parent)
+    return True
+
+
+def _unused_note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.unused")
 
 
 def load_keys(path: Path, passphrase: str) -> NodeKeys:

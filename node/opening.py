@@ -8,15 +8,20 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
+import structlog
+
 from consensus import ONCE_KINDS
 from node.anchor import ROLLUP_KIND
 from node.config import Config, split_listen
 from node.genesis import agreement, load_genesis
-from node.keys import NodeKeys
+from node.keys import NodeKeys, take_unused_note
 from node.node import Node
 from p2p import NetworkConfig, open_network
 from storage import Index, Journal
 
+log = structlog.get_logger(__name__)
+
+JOURNAL_NAME = "journal.db"  # in the data directory
 JOURNAL_BYTES_MAX = 2 << 30  # envelopes, links and blocks that wait to be executed, at the worst
 
 
@@ -24,6 +29,7 @@ JOURNAL_BYTES_MAX = 2 << 30  # envelopes, links and blocks that wait to be execu
 async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node, Journal | None]]:
     """Open storage and network for a node; closing waits for the last write.
 
+    The journal's `watch` says whether this validator has to wait before it signs.
     Errors: `GenesisInvalid`, `KeysMismatch`, and those of storage and p2p.
     """
     genesis = load_genesis(config.path(config.node.genesis))
@@ -35,9 +41,10 @@ async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node,
         index = Index.open(data / "index.db", network_id)
         stack.callback(index.close)
         if config.node.role == "validator":
-            # A validator that has blocks has signed; without its journal it might do so again.
-            fresh = index.newest() is None
-            journal = _open_journal(data, keys, network_id, create=fresh)
+            # A key that may have signed is silent at first where its journal is missing.
+            unused = take_unused_note(config.path(config.node.keystore))
+            signed = not unused or index.newest() is not None
+            journal = _open_journal(data, keys, network_id, watch=signed)
             stack.callback(journal.close)
         host, port = split_listen(config.p2p.listen)
         network_config = NetworkConfig(
@@ -53,14 +60,25 @@ async def open_node(config: Config, keys: NodeKeys) -> AsyncIterator[tuple[Node,
             yield Node(config, genesis, keys, index, network), journal
 
 
-def _open_journal(data: Path, keys: NodeKeys, network_id: bytes, *, create: bool) -> Journal:
+def _open_journal(data: Path, keys: NodeKeys, network_id: bytes, *, watch: bool) -> Journal:
+    """The vote journal; where there is none it is begun, and says `watch` as it is told here.
+
+    Errors: `JournalExported`, `JournalMismatch`, and others of storage.
+    """
     once = [*sorted(ONCE_KINDS), ROLLUP_KIND]
-    owner = keys.signing().public
-    return Journal.open(
-        data / "journal.db",
-        owner,
+    journal = Journal.open(
+        data / JOURNAL_NAME,
+        keys.signing().public,
         network_id,
         once=once,
-        create=create,
+        watch=watch,
         bytes_max=JOURNAL_BYTES_MAX,
     )
+    if journal.watch:
+        log.warning(
+            "journal_watches",
+            path=str(data / JOURNAL_NAME),
+            why="it was imported, resumed, or begun for a key that may have signed before",
+            meaning="this validator signs nothing until the next epoch has begun",
+        )
+    return journal

@@ -10,6 +10,12 @@ beside it. What can go wrong is in `storage.faults`: a LocalFault means that thi
 stop before it signs anything.
 """
 
+from storage._transfer import JournalSummary as JournalSummary
+from storage._transfer import KindSummary as KindSummary
+from storage._transfer import export_journal as export_journal
+from storage._transfer import import_journal as import_journal
+from storage._transfer import inspect_journal as inspect_journal
+from storage._transfer import resume_journal as resume_journal
 from storage.archive import ArchiveReader as ArchiveReader
 from storage.archive import ArchiveSummary as ArchiveSummary
 from storage.archive import export_heights as export_heights
@@ -22,6 +28,7 @@ from storage.candles import INTERVALS_MS as INTERVALS_MS
 from storage.faults import BlockDamaged as BlockDamaged
 from storage.faults import BlockMismatch as BlockMismatch
 from storage.faults import DiskFull as DiskFull
+from storage.faults import JournalExported as JournalExported
 from storage.faults import QueryInvalid as QueryInvalid
 from storage.faults import SlotTaken as SlotTaken
 from storage.faults import StorageFault as StorageFault

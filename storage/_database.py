@@ -7,14 +7,14 @@ flush the pages in memory and on disk may differ, so such a writer refuses to go
 import queue
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
+from typing import Protocol
 
 import apsw
 
-from primitives.durable import sync_directory
 from primitives.faults import LocalFault
 from storage.faults import (
     DiskFull,
@@ -24,6 +24,7 @@ from storage.faults import (
     SchemaMismatch,
     StorageUnusable,
 )
+from storage.medium import FILES, Medium
 
 BUSY_MS_MAX = 5_000  # waiting for a lock of this file longer: StorageUnusable
 LOG_KEPT_BYTES_MAX = 16_777_216  # a longer write-ahead log is cut back after a checkpoint
@@ -71,7 +72,15 @@ class CommitTimes:
 class Writer:
     """The one connection that writes. Threads take turns; a transaction is durable or absent."""
 
-    def __init__(self, path: Path, damaged: Damaged, bytes_max: int, *, alone: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        damaged: Damaged,
+        bytes_max: int,
+        *,
+        alone: bool,
+        medium: Medium = FILES,
+    ) -> None:
         """Open or create `path`; `alone` keeps every other connection out of the file."""
         self.path = path
         self._damaged = damaged
@@ -80,9 +89,9 @@ class Writer:
         self._commits = 0
         self._ms_max = 0.0
         self._ms_sum = 0.0
-        created = not path.exists()
+        created = not medium.exists(path)
         with named_faults(path, damaged):
-            self._connection = apsw.Connection(str(path))
+            self._connection = medium.connect(path)
             self._connection.set_busy_timeout(BUSY_MS_MAX)
             if alone:
                 self._connection.pragma("locking_mode", "EXCLUSIVE")
@@ -92,7 +101,7 @@ class Writer:
             self._connection.pragma("journal_size_limit", LOG_KEPT_BYTES_MAX)
             self._connection.pragma("max_page_count", max(1, bytes_max // PAGE_BYTES))
         if created:
-            sync_directory(path.parent)
+            medium.sync_directory(path.parent)
 
     def establish(self, application: int, version: int, layout: str) -> bool:
         """Make the tables in a new file (True), or check that the file is of this layout.
@@ -165,10 +174,39 @@ class Writer:
             mean = self._ms_sum / self._commits if self._commits else 0.0
             return CommitTimes(self._commits, self._ms_max, mean)
 
+    def abandon(self) -> None:
+        """Close the file after a fault of its own; that it then fails again says nothing new."""
+        with suppress(apsw.Error):
+            self.close()
+
     def close(self) -> None:
         """Close the file; the log is written back when this was the last connection."""
         with self._lock:
             self._connection.close()
+
+
+class Readers(Protocol):
+    """Whatever lends connections for reading."""
+
+    def reading(self) -> AbstractContextManager[apsw.Connection]:
+        """A connection for one query. Errors: `QueriesBusy`, `QueryTooSlow`."""
+
+    def close(self) -> None:
+        """No reads after this one."""
+
+
+class WriterReads:
+    """Reads in turn with the writes, where a file takes only one connection."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def reading(self) -> AbstractContextManager[apsw.Connection]:
+        """The writer's own connection."""
+        return self._writer.reading()
+
+    def close(self) -> None:
+        """Nothing: the writer closes its connection."""
 
 
 class ReaderPool:

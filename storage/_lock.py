@@ -8,10 +8,18 @@ import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from primitives.faults import LocalFault
 
 _HOLDER_BYTES_MAX = 20  # of the lock file are read: a process id
+
+
+class Lock(Protocol):
+    """What keeps others out of a file until it is released."""
+
+    def release(self) -> None:
+        """Let others have it."""
 
 
 class FileLock:

@@ -5,7 +5,7 @@ import apsw
 from storage.blockstore import write_blocks
 from storage.candles import UPSERT, candles_of
 from storage.faults import IndexContradiction
-from storage.rows import BlockRow, ChainRecord
+from storage.rows import BlockRow, ChainRecord, OrderRow
 
 
 def is_recorded(connection: apsw.Connection, block: BlockRow) -> bool:
@@ -45,25 +45,33 @@ def write_record(connection: apsw.Connection, record: ChainRecord) -> None:
 
 
 def _write_orders(connection: apsw.Connection, record: ChainRecord) -> None:
-    connection.executemany(
-        """INSERT INTO orders(id, account, market, side, price, size, filled, status, client_id,
-               source, height) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (row[:-1] for row in record.orders),
-    )
-    connection.executemany(
-        "INSERT INTO trades VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", record.trades
-    )
+    """Insert orders and trades; an order that the block also filled or closed enters as it ended,
+    because a second visit to its row and indexes costs as much as the first."""
     fills: dict[tuple[int, int], int] = {}
     for trade in record.trades:
         for order in (trade.maker_order, trade.taker_order):
             fills[trade.market, order] = fills.get((trade.market, order), 0) + trade.size
+    closed = {(row.market, row.order): row.status for row in record.closed}
+    connection.executemany(
+        """INSERT INTO orders(id, account, market, side, price, size, filled, status, client_id,
+               source, height) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        [_as_it_ended(row, fills, closed)[:-1] for row in record.orders],
+    )
+    connection.executemany(
+        "INSERT INTO trades VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", record.trades
+    )
+    both = fills.keys() & closed.keys()
+    connection.executemany(
+        "UPDATE orders SET filled = filled + ?, status = ? WHERE market = ? AND id = ?",
+        [(fills.pop(key), closed.pop(key), *key) for key in both],
+    )
     connection.executemany(
         "UPDATE orders SET filled = filled + ? WHERE market = ? AND id = ?",
-        ((size, market, order) for (market, order), size in fills.items()),
+        [(size, *key) for key, size in fills.items()],
     )
     connection.executemany(
         "UPDATE orders SET status = ? WHERE market = ? AND id = ?",
-        ((row.status, row.market, row.order) for row in record.closed),
+        [(status, *key) for key, status in closed.items()],
     )
     connection.executemany(
         UPSERT,
@@ -72,3 +80,15 @@ def _write_orders(connection: apsw.Connection, record: ChainRecord) -> None:
             for (market, interval, _), candle in candles_of(record.trades).items()
         ),
     )
+
+
+def _as_it_ended(
+    row: OrderRow, fills: dict[tuple[int, int], int], closed: dict[tuple[int, int], str]
+) -> OrderRow:
+    """`row` after its block; what it takes of `fills` and `closed` is gone from them."""
+    key = row.market, row.order
+    if key in fills or key in closed:
+        return row._replace(
+            filled=row.filled + fills.pop(key, 0), status=closed.pop(key, row.status)
+        )
+    return row

@@ -10,6 +10,10 @@ LocalFault
     JournalInUse        E613  another process holds the journal
     JournalMissing      E614  no journal where one must be
     EntryRefused        E615  a kind, key or value longer than the journal takes
+    JournalExported     E616  the journal was exported and is sealed
+    ExportDamaged       E617  not an intact export of a journal
+    ExportMismatch      E618  the export is of another key or network
+    JournalNewer        E619  the journal has signed what the export does not hold
     SchemaMismatch      E620  the file was written by an older or newer version
     IndexDamaged        E621  the index is no intact database of Outcry
     DiskFull            E622  no space left, or the file has reached its bound
@@ -17,6 +21,8 @@ LocalFault
     IndexContradiction  E624  what is recorded does not fit what is there
     IndexMismatch       E625  the index belongs to another network
     IndexInUse          E626  another process holds the index
+    ExportExists        E627  an export would overwrite another file
+    ExportOversized     E628  the journal holds more than an export may
 RemoteFault
   BlockMismatch         E640  bytes from outside that their CID does not name
   BlockOversized        E641  more bytes than a block may have
@@ -116,8 +122,8 @@ class JournalMissing(StorageFault):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path} holds no journal, but this key has signed before; "
-            "restore it, or replace the consensus key"
+            f"{path} holds no journal; import it with outcry journal import, "
+            "or start the node, which begins one and waits for the next epoch"
         )
 
 
@@ -128,6 +134,55 @@ class EntryRefused(StorageFault):
 
     def __init__(self, what: str, size: int, size_max: int) -> None:
         super().__init__(f"{what} of {size}, at most {size_max}; nothing was written, split it")
+
+
+class JournalExported(StorageFault):
+    """The journal was exported and is sealed: two copies of it would sign twice."""
+
+    code = "E616"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} was exported and signs no more, two copies would sign twice; "
+            "start the validator where the export was imported, or import it here again, or, "
+            "if no copy was ever started: outcry journal resume --copy-never-started"
+        )
+
+
+class ExportDamaged(StorageFault):
+    """Not an intact export of a journal; nothing was imported."""
+
+    code = "E617"
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path} is no intact export ({what}), nothing was imported; "
+            "copy it again, or repeat outcry journal export at the source, which stays sealed"
+        )
+
+
+class ExportMismatch(StorageFault):
+    """The export is of another key or network; nothing was imported."""
+
+    code = "E618"
+
+    def __init__(self, path: Path, what: str, found: bytes) -> None:
+        super().__init__(
+            f"{path} was exported for the {what} 0x{found.hex()}, not for this node's; "
+            "bring the keystore and the genesis of that validator here first"
+        )
+
+
+class JournalNewer(StorageFault):
+    """The journal has signed what the export does not hold; nothing was imported."""
+
+    code = "E619"
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(
+            f"{path} {what}, nothing was imported; "
+            "keep the journal that is there, or export again where this key signed last"
+        )
 
 
 class SchemaMismatch(StorageFault):
@@ -202,6 +257,27 @@ class IndexInUse(StorageFault):
 
     def __init__(self, path: Path, holder: str) -> None:
         super().__init__(f"{path} is used by process {holder}; stop that process first")
+
+
+class ExportExists(StorageFault):
+    """An export would overwrite another file; the journal was not sealed."""
+
+    code = "E627"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists, nothing was exported; give another name with --to")
+
+
+class ExportOversized(StorageFault):
+    """The journal holds more than an export may; it was not sealed."""
+
+    code = "E628"
+
+    def __init__(self, path: Path, size: int, size_max: int) -> None:
+        super().__init__(
+            f"{path} holds {size} bytes, an export at most {size_max}, nothing was exported; "
+            "let the node run until it has caught up and forgets old entries, then export"
+        )
 
 
 class BlockMismatch(RemoteFault):

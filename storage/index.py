@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from storage import _layout
-from storage._database import ReaderPool, Writer
-from storage._lock import FileLock
+from storage._database import ReaderPool, Readers, Writer, WriterReads
+from storage._lock import Lock
 from storage._recording import is_recorded, write_record
 from storage.blockstore import (
     BlockstoreStatistics,
@@ -26,6 +26,7 @@ from storage.blockstore import (
     write_blocks,
 )
 from storage.faults import IndexContradiction, IndexDamaged, IndexInUse, IndexMismatch
+from storage.medium import FILES, Medium
 from storage.queries import QUERY_MS_MAX, Queries
 from storage.rows import ChainRecord, ChatRow
 
@@ -55,7 +56,7 @@ class Index(Queries):
     """The database of one node: one writer at a time, readers that never wait for it."""
 
     def __init__(
-        self, writer: Writer, lock: FileLock, readers: ReaderPool, block_readers: ReaderPool
+        self, writer: Writer, lock: Lock, readers: Readers, block_readers: Readers
     ) -> None:
         """Use `Index.open`."""
         super().__init__(readers)
@@ -65,23 +66,36 @@ class Index(Queries):
         self.blocks = SqliteBlockstore(writer, block_readers)
 
     @classmethod
-    def open(cls, path: Path, network: bytes, *, bytes_max: int = INDEX_BYTES_MAX) -> Self:
+    def open(
+        cls,
+        path: Path,
+        network: bytes,
+        *,
+        bytes_max: int = INDEX_BYTES_MAX,
+        medium: Medium = FILES,
+    ) -> Self:
         """The index of `network` at `path`, made when there is none.
 
         Errors: `IndexInUse`, `IndexMismatch`, `IndexDamaged`, `SchemaMismatch`, `DiskFull`,
             `StorageUnusable`.
         """
-        lock = FileLock(path, IndexInUse)
+        lock = medium.lock(path, IndexInUse)
         writer: Writer | None = None
         try:
-            writer = Writer(path, IndexDamaged, bytes_max, alone=False)
+            alone = not medium.has_shared_memory
+            writer = Writer(path, IndexDamaged, bytes_max, alone=alone, medium=medium)
             writer.establish(_layout.APPLICATION, _layout.VERSION, _layout.LAYOUT)
             _bind_network(writer, network)
-            readers = ReaderPool(path, IndexDamaged, QUERY_READERS, QUERY_MS_MAX)
-            block_readers = ReaderPool(path, IndexDamaged, BLOCK_READERS, BLOCK_READ_MS_MAX)
+            readers: Readers
+            block_readers: Readers
+            if alone:
+                readers = block_readers = WriterReads(writer)
+            else:
+                readers = ReaderPool(path, IndexDamaged, QUERY_READERS, QUERY_MS_MAX)
+                block_readers = ReaderPool(path, IndexDamaged, BLOCK_READERS, BLOCK_READ_MS_MAX)
         except BaseException:
             if writer is not None:
-                writer.close()
+                writer.abandon()
             lock.release()
             raise
         return cls(writer, lock, readers, block_readers)

@@ -11,6 +11,10 @@ twice, behind all rules of consensus. A declaration is remembered by the file.
 Keys sort as bytes: write slot numbers as fixed-width big-endian integers, so that `prune`
 keeps the newest. Of a kind that is `once`, pruned slots stay closed for ever.
 
+A journal that was exported is sealed and cannot be opened: two copies would sign twice. One
+that was imported, or begun for a key that may have signed elsewhere, says `watch`: its owner
+signs nothing until an epoch has begun, and then calls `end_watch`.
+
 The journal is its own file, so that no query and no full index can ever delay a vote.
 """
 
@@ -24,15 +28,17 @@ from typing import Any, Final, Self
 import apsw
 
 from storage._database import Writer
-from storage._lock import FileLock
+from storage._lock import Lock
 from storage.faults import (
     EntryRefused,
     JournalDamaged,
+    JournalExported,
     JournalInUse,
     JournalMismatch,
     JournalMissing,
     SlotTaken,
 )
+from storage.medium import FILES, Medium
 
 JOURNAL_BYTES_MAX: Final = 268_435_456  # a larger file: DiskFull; pruning keeps it far below
 KIND_BYTES_MAX: Final = 32  # longer: EntryRefused
@@ -40,10 +46,12 @@ KEY_BYTES_MAX: Final = 128  # longer: EntryRefused
 VALUE_BYTES_MAX: Final = 4_194_304  # longer: EntryRefused
 WRITE_ENTRIES_MAX: Final = 4_096  # more in one write: EntryRefused
 
-_APPLICATION: Final = 0x4F544A31  # "OTJ1"
-_VERSION: Final = 1
+APPLICATION: Final = 0x4F544A31  # "OTJ1"
+VERSION: Final = 1
+SEALED: Final = "sealed"  # in the owner's table: the SHA-256 of what was exported
+WATCH: Final = "watch"  # in the owner's table: present while nothing may be signed
 _SUM_BYTES: Final = 8
-_LAYOUT: Final = """
+LAYOUT: Final = """
 CREATE TABLE owner(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE once(kind TEXT PRIMARY KEY, pruned BLOB) STRICT, WITHOUT ROWID;
 CREATE TABLE entries(
@@ -68,11 +76,12 @@ class JournalStatistics:
 class Journal:
     """Durable entries (kind, key, value); one process, any thread."""
 
-    def __init__(self, writer: Writer, lock: FileLock, once: frozenset[str]) -> None:
+    def __init__(self, writer: Writer, lock: Lock, once: frozenset[str]) -> None:
         """Use `Journal.open`."""
         self._writer = writer
         self._lock = lock
         self._once = once
+        self._watch = WATCH in owner_rows(writer)
         self._entries = 0
         self._slots_refused = 0
 
@@ -85,24 +94,28 @@ class Journal:
         *,
         once: Iterable[str] = (),
         create: bool = True,
+        watch: bool = False,
         bytes_max: int = JOURNAL_BYTES_MAX,
+        medium: Medium = FILES,
     ) -> Self:
         """The journal of the consensus key `owner` (public, 32 bytes) in `network`.
 
-        `create` False refuses to begin a new one: for a key that has signed before.
+        `create` False refuses to begin a new one. `watch` is for a key that has signed before,
+        or may have: a journal that has to be begun says `watch`; one that is there is as it is.
         Errors: `JournalInUse`, `JournalMissing`, `JournalMismatch`, `JournalDamaged`,
-            `SchemaMismatch`, `DiskFull`, `StorageUnusable`.
+            `JournalExported`, `SchemaMismatch`, `DiskFull`, `StorageUnusable`.
         """
-        if not create and not path.exists():
+        if not create and not medium.exists(path):
             raise JournalMissing(path)
-        lock = FileLock(path, JournalInUse)
+        lock = medium.lock(path, JournalInUse)
         writer: Writer | None = None
         try:
-            writer = Writer(path, JournalDamaged, bytes_max, alone=True)
-            begun = _establish(writer, owner, network, create=create)
+            writer = Writer(path, JournalDamaged, bytes_max, alone=True, medium=medium)
+            begun = _establish(writer, owner, network, create=create, watch=watch)
             if not begun:
                 writer.check()
-                _check_owner(writer, owner, network)
+                if SEALED in check_owner(writer, owner, network):
+                    raise JournalExported(path)
             with writer.transaction() as connection:
                 for kind in once:
                     connection.execute("INSERT OR IGNORE INTO once(kind) VALUES(?)", (kind,))
@@ -111,7 +124,7 @@ class Journal:
             journal._check_sums()
         except BaseException:
             if writer is not None:
-                writer.close()
+                writer.abandon()
             lock.release()
             raise
         return journal
@@ -138,7 +151,7 @@ class Journal:
                     continue
                 connection.execute(
                     "INSERT OR REPLACE INTO entries VALUES(?, ?, ?, ?)",
-                    (kind, key, value, _sum(kind, key, value)),
+                    (kind, key, value, entry_sum(kind, key, value)),
                 )
         self._entries += len(entries)
 
@@ -182,6 +195,20 @@ class Journal:
             connection.execute("DELETE FROM entries WHERE kind = ? AND key <= ?", (kind, edge))
             return connection.changes()
 
+    @property
+    def watch(self) -> bool:
+        """Whether nothing may be signed until an epoch has begun."""
+        return self._watch
+
+    def end_watch(self) -> None:
+        """An epoch has begun: this journal knows all that its key signs from now on. Durable.
+
+        Errors: `DiskFull`, `StorageUnusable`: the watch goes on.
+        """
+        with self._writer.transaction() as connection:
+            connection.execute("DELETE FROM owner WHERE name = ?", (WATCH,))
+        self._watch = False
+
     def statistics(self) -> JournalStatistics:
         """Writes and flush times since the journal was opened, and the file's size."""
         times = self._writer.times()
@@ -222,7 +249,7 @@ class Journal:
         return False
 
     def _checked(self, kind: str, key: bytes, value: bytes, expected: bytes) -> bytes:
-        if _sum(kind, key, value) != expected:
+        if entry_sum(kind, key, value) != expected:
             raise JournalDamaged(self._writer.path, f"entry {kind} {key.hex()} has changed")
         return value
 
@@ -232,31 +259,37 @@ class Journal:
                 self._checked(kind, *row)
 
 
-def _establish(writer: Writer, owner: bytes, network: bytes, *, create: bool) -> bool:
+def _establish(writer: Writer, owner: bytes, network: bytes, *, create: bool, watch: bool) -> bool:
     """Make the tables and the owner's row in a new file; True when it was new.
 
     A crash between the two leaves a file without an owner: it has never been written to.
     """
-    begun = writer.establish(_APPLICATION, _VERSION, _LAYOUT)
+    begun = writer.establish(APPLICATION, VERSION, LAYOUT)
     with writer.transaction() as connection:
         if connection.execute("SELECT count(*) FROM owner").get:
             return False
         if not create:
             raise JournalMissing(writer.path)
-        connection.executemany(
-            "INSERT INTO owner VALUES(?, ?)", [("key", owner), ("network", network)]
-        )
+        rows = [("key", owner), ("network", network), *([(WATCH, b"")] if watch else [])]
+        connection.executemany("INSERT INTO owner VALUES(?, ?)", rows)
     return begun
 
 
-def _check_owner(writer: Writer, owner: bytes, network: bytes) -> None:
+def owner_rows(writer: Writer) -> dict[str, bytes]:
+    """The owner's table: key and network, and what is marked; empty in a file never used."""
     with writer.reading() as connection:
         rows: list[Any] = connection.execute("SELECT name, value FROM owner").fetchall()
-    found: dict[str, bytes] = dict(rows)
+    return dict(rows)
+
+
+def check_owner(writer: Writer, owner: bytes, network: bytes) -> dict[str, bytes]:
+    """The owner's table. Errors: `JournalMismatch`."""
+    found = owner_rows(writer)
     if found.get("key") != owner:
         raise JournalMismatch(writer.path, "consensus key")
     if found.get("network") != network:
         raise JournalMismatch(writer.path, "network")
+    return found
 
 
 def _check_sizes(
@@ -273,7 +306,7 @@ def _check_sizes(
             raise EntryRefused("a value", len(value), VALUE_BYTES_MAX)
 
 
-def _sum(kind: str, key: bytes, value: bytes) -> bytes:
+def entry_sum(kind: str, key: bytes, value: bytes) -> bytes:
     """Catches a changed byte, which SQLite's structural check does not see."""
     header = b"%s\0%d\0" % (kind.encode(), len(key))
     return sha256(header + key + value).digest()[:_SUM_BYTES]

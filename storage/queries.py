@@ -6,7 +6,7 @@ height of the last row of the page before; None starts at the newest.
 
 from typing import Any, Final, NamedTuple, TypeVar
 
-from storage._database import ReaderPool
+from storage._database import Readers
 from storage.candles import INTERVALS_MS
 from storage.faults import QueryInvalid
 from storage.rows import (
@@ -46,7 +46,7 @@ class Queries:
     a damaged or unusable file.
     """
 
-    def __init__(self, readers: ReaderPool) -> None:
+    def __init__(self, readers: Readers) -> None:
         self._readers = readers
         self._queries = 0
 

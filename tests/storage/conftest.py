@@ -1,4 +1,4 @@
-"""An index in a fresh directory, and the records that fill it."""
+"""An index in a fresh directory, the records that fill it, and a journal with its export."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from storage import ChainRecord, Index
+from storage import ChainRecord, Index, export_journal
+from tests.storage.journal_files import NETWORK, OWNER, write
 
 CHAIN_WRITER = Path(__file__).with_name("chain_writer.py")
 
@@ -42,3 +43,19 @@ def index(tmp_path: Path, network: bytes) -> Iterator[Index]:
     opened = Index.open(tmp_path / "index.db", network)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A journal that has signed and forgotten."""
+    path = tmp_path / "source.db"
+    write(path, range(1, 11), pruned_to=6)
+    return path
+
+
+@pytest.fixture
+def moved(tmp_path: Path, source: Path) -> Path:
+    """The export of `source`, which is sealed."""
+    to = tmp_path / "moved"
+    export_journal(source, to, OWNER, NETWORK)
+    return to
