@@ -72,6 +72,8 @@ class ReplicaDuties(ABC):
         self._held: Block | None = None
         self._first_proposals: dict[tuple[int, int], Block] = {}
         self._proposed_round = 0
+        self._leading_at = (0, b"")
+        self._leads = False
         self._entered_ms = 0
         self._given_up = 0
         self._last_block_ms = 0
@@ -203,7 +205,12 @@ class ReplicaDuties(ABC):
         if identity is None or self._proposed_round >= round_:
             return False
         parent = state.tree.get(state.safety.high_qc.block)
-        return parent is not None and state.leader(round_, parent) == identity.index
+        if parent is None:
+            return False
+        if self._leading_at != (round_, parent.cid):
+            self._leading_at = round_, parent.cid
+            self._leads = state.leader(round_, parent) == identity.index
+        return self._leads
 
     def _proposal_due_ms(self) -> int:
         """At once when there is something to order or to finish, else after an idle interval."""

@@ -298,6 +298,11 @@ class Replica(Agreement):
         """The newest state root that two thirds of the power signed."""
         return self._state.checkpoints.newest
 
+    @property
+    def accused(self) -> tuple[int, ...]:
+        """Validators that evidence in final blocks proved guilty, in this epoch or the last."""
+        return tuple(sorted({signer for _, signer in self._state.tree.tip.accused}))
+
     def statistics(self) -> ReplicaStatistics:
         state = self._state
         newest = state.checkpoints.newest

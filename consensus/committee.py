@@ -9,6 +9,7 @@ from consensus.leaders import Leaders, Standing
 from primitives import ed25519
 from primitives.hashing import digest
 
+POWERS_ITEMS_MAX = 4_096  # sums of power kept; more: computed again
 VALIDATORS_ITEMS_MAX = 32  # votes are broadcast; more would not scale: ValueError
 
 
@@ -60,6 +61,8 @@ class Committee:
         self.validators = tuple(validators)
         self.verify = verify
         self._schedule = schedule
+        self._weights = [validator.power for validator in validators]
+        self._powers_of: dict[int, int] = {}
         self.leaders = Leaders(network, epoch, [item.power for item in self.validators])
         self.total = sum(validator.power for validator in validators)
         self.fairness_bound = (self.total - 1) // 4
@@ -73,6 +76,16 @@ class Committee:
         if not 0 <= index < len(self.validators):
             raise UnknownValidator(f"no validator {index} among {len(self.validators)}")
         return self.validators[index].power
+
+    def power_of(self, members: int) -> int:
+        """The power of the validators whose bits are set in `members`."""
+        power = self._powers_of.get(members)
+        if power is None:
+            if len(self._powers_of) >= POWERS_ITEMS_MAX:
+                self._powers_of.clear()
+            power = sum(v.power for i, v in enumerate(self.validators) if members >> i & 1)
+            self._powers_of[members] = power
+        return power
 
     def is_quorum(self, power: int) -> bool:
         """Whether `power` is more than two thirds of the total."""
@@ -122,10 +135,11 @@ class Committee:
         The smallest value such that those up to it hold at least half of the power present.
         """
         ordered = sorted(values)
-        half = sum(self.power(index) for _, index in ordered)
+        weights = self._weights
+        half = sum(weights[index] for _, index in ordered)
         seen = 0
         for value, index in ordered:
-            seen += 2 * self.power(index)
+            seen += 2 * weights[index]
             if seen >= half:
                 return value
         raise ValueError("the median of nothing")

@@ -32,12 +32,20 @@ class SequencerStatistics:
     sequenced: int
 
 
+@dataclass(slots=True)
+class _Reports:
+    """Where each validator's report has an envelope; `authors` are its keys as a bit mask."""
+
+    places: dict[int, int]
+    authors: int
+
+
 class Sequencer:
     """The tally of committed reports. Equal on all validators after the same blocks."""
 
     def __init__(self, committee: Committee) -> None:
         self._committee = committee
-        self._pending: dict[bytes, dict[int, int]] = {}
+        self._pending: dict[bytes, _Reports] = {}
         self._ready: dict[bytes, None] = {}
         self._waiting = [0] * len(committee)
         self._first_seen: deque[tuple[int, bytes]] = deque()
@@ -53,7 +61,8 @@ class Sequencer:
     def reporters(self, envelopes: Iterable[bytes], ahead: Iterable[ReportLink]) -> set[int]:
         """Who reported any of these in committed links or in those of `ahead`."""
         wanted = set(envelopes)
-        out = {author for item in wanted for author in self._pending.get(item, ())}
+        known = (self._pending.get(item) for item in wanted)
+        out = {author for reports in known if reports is not None for author in reports.places}
         return out | {link.author for link in ahead if not wanted.isdisjoint(link.items)}
 
     def non_blank(self, ahead: Iterable[ReportLink]) -> list[bytes]:
@@ -62,25 +71,25 @@ class Sequencer:
         Non-blank: reported by more than a third of the power, so that at least one honest
         validator has it and will hand it out, whatever the liars reported.
         """
-        fresh: dict[bytes, set[int]] = {}
+        fresh: dict[bytes, int] = {}
         for link in ahead:
+            mark = 1 << link.author
             for item in link.items:
-                if item not in self._sequenced:
-                    fresh.setdefault(item, set()).add(link.author)
+                fresh[item] = fresh.get(item, 0) | mark
         out = []
         for item, authors in fresh.items():
-            everyone = authors.union(self._pending.get(item, ()))
-            if self._committee.has_honest(sum(map(self._committee.power, everyone))):
+            reports = self._pending.get(item)
+            if reports is not None:
+                authors |= reports.authors
+            honest = self._committee.has_honest(self._committee.power_of(authors))
+            if honest and item not in self._sequenced:
                 out.append(item)
         return out
 
     def commit(self, block: Block) -> tuple[bytes, ...]:
         """Count the links of a committed block; the batch that it makes executable, in order."""
         for link in block.links:
-            for item in link.items:
-                self._note(item, link.author, block.height)
-                if item not in self._ready and self._has_quorum(item):
-                    self._ready[item] = None
+            self._count_link(link, block.height)
         batch = self._order(list(self._ready), block.cid)[:BATCH_ITEMS_MAX]
         for item in batch:
             del self._ready[item]
@@ -101,28 +110,30 @@ class Sequencer:
     def statistics(self) -> SequencerStatistics:
         return SequencerStatistics(len(self._pending), len(self._sequenced), self._count)
 
-    def _note(self, item: bytes, author: int, height: int) -> None:
-        position = self._positions[author]
-        self._positions[author] = position + 1
-        if item in self._sequenced or self._waiting[author] >= WAITING_PER_AUTHOR_ITEMS_MAX:
-            return
-        entry = self._pending.get(item)
-        if entry is None:
-            entry = self._pending[item] = {}
-            self._first_seen.append((height, item))
-        if author not in entry:
-            entry[author] = position
+    def _count_link(self, link: ReportLink, height: int) -> None:
+        """Note the places of a link's items; those that now have a quorum are ready."""
+        author, mark = link.author, 1 << link.author
+        first = self._positions[author]
+        self._positions[author] = first + len(link.items)
+        for place, item in enumerate(link.items, first):
+            if item in self._sequenced or self._waiting[author] >= WAITING_PER_AUTHOR_ITEMS_MAX:
+                continue
+            reports = self._pending.get(item)
+            if reports is None:
+                reports = self._pending[item] = _Reports({}, 0)
+                self._first_seen.append((height, item))
+            if reports.authors & mark:
+                continue
+            reports.places[author] = place
+            reports.authors |= mark
             self._waiting[author] += 1
+            if self._committee.is_quorum(self._committee.power_of(reports.authors)):
+                self._ready[item] = None
 
     def _drop(self, item: bytes) -> None:
-        for author in self._pending.pop(item, {}):
+        reports = self._pending.pop(item, None)
+        for author in () if reports is None else reports.places:
             self._waiting[author] -= 1
-
-    def _has_quorum(self, item: bytes) -> bool:
-        entry = self._pending.get(item)
-        return entry is not None and self._committee.is_quorum(
-            sum(map(self._committee.power, entry))
-        )
 
     def _order(self, items: list[bytes], block: bytes) -> tuple[bytes, ...]:
         """Sort by median rank (see the module's docstring)."""
@@ -130,8 +141,8 @@ class Sequencer:
             return tuple(items)
         ranks: dict[bytes, list[tuple[int, int]]] = {item: [] for item in items}
         for author in range(len(self._committee)):
-            listed = [item for item in items if author in self._pending[item]]
-            listed.sort(key=lambda item: self._pending[item][author])
+            listed = [item for item in items if author in self._pending[item].places]
+            listed.sort(key=lambda item: self._pending[item].places[author])
             rank_of = {item: rank for rank, item in enumerate(listed)}
             for item in items:
                 ranks[item].append((rank_of.get(item, len(items)), author))
