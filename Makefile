@@ -10,7 +10,7 @@ ARGS ?=
 TEST_WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: help setup compile demo devnet test test-long setup-extras lint bench lock clean distclean
+.PHONY: help setup compile demo devnet test test-long setup-extras model lint bench lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ test-long: setup ## the tests that take longer than the suite may
 
 setup-extras: ## bring anvil by npm into .extras; optional
 	@scripts/setup-extras
+
+model: ## check the model of the agreement in docs/model; brings quint by npm into .extras
+	@scripts/model $(ARGS)
 
 lint: setup ## ruff, mypy strict, and the floors between rooms
 	@scripts/lint

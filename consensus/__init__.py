@@ -32,6 +32,7 @@ from consensus.effects import Broadcast as Broadcast
 from consensus.effects import ChainArrived as ChainArrived
 from consensus.effects import CheckpointReached as CheckpointReached
 from consensus.effects import Commit as Commit
+from consensus.effects import DoubleSeen as DoubleSeen
 from consensus.effects import Effect as Effect
 from consensus.effects import Entry as Entry
 from consensus.effects import EnvelopesSeen as EnvelopesSeen

@@ -147,8 +147,8 @@ class Agreement(ReplicaDuties):
             Entry(BLOCK_KIND, slot, block.wire),
             state.safety.entry(),
         )
-        wire = codec.encode(vote)
-        return [Persist(journal), Broadcast(Kind.VOTE, wire), *self._count_vote(vote, now_ms)]
+        self._say(journal, Broadcast(Kind.VOTE, codec.encode(vote)))
+        return self._count_own(lambda: self._count_vote(vote, now_ms))
 
     def _vote_again(self, block: Block) -> list[Effect]:
         """A proposal came a second time: the vote may have been lost, so it is repeated."""
@@ -227,10 +227,8 @@ class Agreement(ReplicaDuties):
             return self._give_up(now_ms) if joins else []
         certificate = state.timeouts.certificate(timeout.round)
         wire = codec.encode(certificate)
-        return [
-            *self._adopt_timeout(certificate, now_ms),
-            Broadcast(Kind.TIMEOUT_CERTIFICATE, wire),
-        ]
+        effects = self._adopt_timeout(certificate, now_ms)
+        return [*effects, Broadcast(Kind.TIMEOUT_CERTIFICATE, wire)]
 
     def _on_timeout_certificate(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         """Follow the others out of a round.
@@ -271,11 +269,9 @@ class Agreement(ReplicaDuties):
         self._counts["timeouts"] += 1
         wire = codec.encode(timeout)
         slot = slot_key(state.committee.epoch, timeout.round)
-        return [
-            Persist((Entry("timeout", slot, wire), safety.entry())),
-            Broadcast(Kind.TIMEOUT, wire),
-            *self._count_timeout(timeout, now_ms),
-        ]
+        entries = (Entry("timeout", slot, wire), safety.entry())
+        self._say(entries, Broadcast(Kind.TIMEOUT, wire))
+        return self._count_own(lambda: self._count_timeout(timeout, now_ms))
 
     # Certificates
 

@@ -19,6 +19,7 @@ from consensus.effects import (
     Broadcast,
     CheckpointReached,
     Commit,
+    DoubleSeen,
     Effect,
     Entry,
     Kind,
@@ -26,7 +27,7 @@ from consensus.effects import (
     Send,
 )
 from consensus.evidence import Evidence
-from consensus.faults import ConsensusFault, JournalContradiction
+from consensus.faults import ConsensusFault, Equivocation, JournalContradiction
 from consensus.frontier import block_time
 from consensus.report import decode_link
 from consensus.states import Voice
@@ -136,10 +137,27 @@ class ReplicaDuties(ABC):
         pending, self._pending = self._pending, []
         return pending
 
+    def _say(self, entries: tuple[Entry, ...], message: Broadcast) -> None:
+        """What was signed becomes durable and leaves, whatever follows from the same event."""
+        self._pending += [Persist(entries), message]
+
+    def _count_own(self, count: Callable[[], list[Effect]]) -> list[Effect]:
+        """Count what this validator has just signed beside what others sent."""
+        try:
+            return count()
+        except Equivocation as fault:
+            self._note_evidence(fault.evidence)
+            return []
+
     # Evidence
 
     def _note_evidence(self, evidence: Evidence) -> None:
-        """Keep the first proof against each validator and epoch, for the blocks to come."""
+        """Keep the first proof against each validator and epoch, for the blocks to come.
+
+        A proof against ourselves means that another process uses the key: the caller must stop.
+        """
+        if evidence.signer == self._state.own_index:
+            self._pending.append(DoubleSeen(evidence))
         kept = self._evidence
         if kept.setdefault((evidence.epoch, evidence.signer), evidence) is evidence:
             while len(kept) > EVIDENCE_ITEMS_MAX:
@@ -238,11 +256,9 @@ class ReplicaDuties(ABC):
         block = self._build(identity, parent)
         self._counts["proposals"] += 1
         slot = slot_key(state.committee.epoch, block.round)
-        return [
-            Persist((Entry(PROPOSAL_KIND, slot, block.wire),)),
-            Broadcast(Kind.PROPOSAL, block.wire),
-            *self._take_own(block, now_ms),
-        ]
+        entries = (Entry(PROPOSAL_KIND, slot, block.wire),)
+        self._say(entries, Broadcast(Kind.PROPOSAL, block.wire))
+        return self._take_own(block, now_ms)
 
     def _build(self, identity: Identity, parent: Node) -> Block:
         """The block that follows from the links at hand; the leader chooses nothing else."""
@@ -310,8 +326,12 @@ class ReplicaDuties(ABC):
         if not state.links.has_room(state.identity.index):
             return []
         entry, wire = state.reporter.make(now_ms)
-        state.links.add(wire, decode_link(wire))
-        return [Persist((entry,)), Broadcast(Kind.LINK, wire)]
+        self._say((entry,), Broadcast(Kind.LINK, wire))
+        return self._count_own(lambda: self._keep_own(wire))
+
+    def _keep_own(self, wire: bytes) -> list[Effect]:
+        self._state.links.add(wire, decode_link(wire))
+        return []
 
     def _on_link(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         """Keep a report link for the blocks to come.
@@ -398,11 +418,9 @@ class ReplicaDuties(ABC):
         self._own_checkpoints[height] = wire
         while len(self._own_checkpoints) > OWN_CHECKPOINTS_ITEMS_MAX:
             del self._own_checkpoints[min(self._own_checkpoints)]
-        return [
-            Persist((Entry(CHECKPOINT_KIND, slot_key(epoch, height), root),)),
-            Broadcast(Kind.CHECKPOINT, wire),
-            *self._count_checkpoint(vote),
-        ]
+        entries = (Entry(CHECKPOINT_KIND, slot_key(epoch, height), root),)
+        self._say(entries, Broadcast(Kind.CHECKPOINT, wire))
+        return self._count_own(lambda: self._count_checkpoint(vote))
 
     def _on_checkpoint(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         """Count a validator's signature on a state root.

@@ -10,6 +10,7 @@ from enum import IntEnum
 from consensus.block import Block
 from consensus.certificate import QuorumCertificate
 from consensus.checkpoint import CheckpointCertificate
+from consensus.evidence import Evidence
 
 
 class Kind(IntEnum):
@@ -93,6 +94,13 @@ class WatchEnded:
     """Nobody else signs with this validator's key; from now on it signs again."""
 
 
+@dataclass(frozen=True, slots=True)
+class DoubleSeen:
+    """Another process signs with this validator's key; this one must stop (E352)."""
+
+    evidence: Evidence
+
+
 Effect = (
     Persist
     | Broadcast
@@ -102,6 +110,7 @@ Effect = (
     | FetchChain
     | CheckpointReached
     | WatchEnded
+    | DoubleSeen
 )
 
 

@@ -7,7 +7,7 @@ frames are read while the disk works.
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -19,6 +19,7 @@ from consensus import (
     ChainArrived,
     CheckpointReached,
     Commit,
+    DoubleSeen,
     Effect,
     EnvelopesSeen,
     Event,
@@ -29,7 +30,10 @@ from consensus import (
     Replica,
     Send,
     Tick,
+    WatchEnded,
 )
+from consensus.faults import DoppelgangerSeen
+from node.flush import JournalWrite, PendingWrites, perform
 from p2p import Network
 from storage import Journal
 
@@ -38,21 +42,26 @@ log = structlog.get_logger(__name__)
 INBOX_EVENTS_MAX = 8_192  # a full inbox makes the readers of frames wait
 EVENTS_PER_FLUSH_MAX = 512  # more wait for the next flush
 UNEXECUTED_BLOCKS_MAX = 512  # agreement waits for execution at this distance
-WRITE_ITEMS_MAX = 1_024  # journal entries in one transaction; more take several
-JOURNAL_PRUNE_FLUSHES = 100  # old journal entries are removed this often
 IDLE_MS_MAX = 1_000  # the replica is asked again after this, whatever it says
-ENVELOPE_KIND = "envelope"
-_KEPT_SLOTS = {"vote": 4_096, "timeout": 4_096, "proposal": 64, "report": 4_096, "block": 128}
 
 
 @dataclass(frozen=True)
 class DriverStatistics:
-    """Work done since start; `flush_ms_max` is the longest wait for the disk."""
+    """Work done since start.
+
+    flushes           waits for the disk: group commits of the journal
+    flush_ms_last     how long the newest of them took
+    flush_ms_max      how long the longest of them took
+    flush_ms_total    how long all of them took
+    inbox             events that wait
+    refused           messages of other validators that broke a rule
+    """
 
     events: int
     flushes: int
-    flush_ms_max: int
-    flush_ms_total: int
+    flush_ms_last: float
+    flush_ms_max: float
+    flush_ms_total: float
     inbox: int
     refused: int
 
@@ -80,17 +89,15 @@ class Driver:
         self._fetch_chain = fetch_chain
         self._checkpoint = checkpoint
         self._inbox: deque[Event] = deque()
-        self._envelopes: list[tuple[str, bytes, bytes]] = []
-        self._finished: list[tuple[str, bytes]] = []
+        self._pending = PendingWrites()
         self._thread = trio.CapacityLimiter(1)  # nobody else's work delays the journal
-        self._arrived = self._durable = 0
+        self._durable = 0
         self._flushed = trio.Event()
         self._wake = trio.Event()
         self._room = trio.Event()
         self._last_ms = 0
         self._counts = {"events": 0, "flushes": 0, "refused": 0}
-        self._flush_ms_max = 0
-        self._flush_ms_total = 0
+        self._flush_ms_last = self._flush_ms_max = self._flush_ms_total = 0.0
         send, receive = trio.open_memory_channel[Commit](UNEXECUTED_BLOCKS_MAX)
         self._commit_sender = send
         self.commits: trio.MemoryReceiveChannel[Commit] = receive
@@ -119,20 +126,26 @@ class Driver:
         everybody a reported envelope must still be somewhere.
         """
         if self._journal is not None:
-            self._envelopes += [(ENVELOPE_KIND, name, wire) for name, wire in arrived]
-            self._arrived += len(arrived)
+            self._pending.arrived(arrived)
         self.post(EnvelopesSeen(tuple(name for name, _ in arrived)))
+
+    def resume_envelopes(self, entries: Mapping[bytes, bytes]) -> list[bytes]:
+        """The envelopes among the journal's entries, oldest first; before `run`.
+
+        Errors: `Malformed`.
+        """
+        return self._pending.resume(entries)
 
     async def durable(self) -> None:
         """Wait until every envelope that arrived so far would survive a power cut."""
-        target = self._arrived
+        target = self._pending.arrivals
         while self._durable < target:
             await self._flushed.wait()
 
     def envelopes_finished(self, names: list[bytes]) -> None:
         """Envelopes that nobody will ask this node's journal for any more."""
         if self._journal is not None:
-            self._finished += [(ENVELOPE_KIND, name) for name in names]
+            self._pending.finished(names)
 
     async def run(self, first: list[Effect]) -> None:
         """Work until cancelled. `first` are the effects of `Replica.resume`."""
@@ -171,43 +184,24 @@ class Driver:
 
     async def _flush(self, effects: list[Effect]) -> None:
         """Make durable what must be, then carry the effects out in order."""
-        entries = [
-            (entry.kind, entry.key, entry.value)
-            for effect in effects
-            if isinstance(effect, Persist)
-            for entry in effect.entries
-        ]
-        if self._journal is not None and (entries or self._envelopes):
-            while len(self._envelopes) > WRITE_ITEMS_MAX:
-                some = self._envelopes[:WRITE_ITEMS_MAX]
-                del self._envelopes[:WRITE_ITEMS_MAX]
-                await self._write(self._journal, some, [])
-            envelopes, self._envelopes = self._envelopes, []
-            finished = self._finished[:WRITE_ITEMS_MAX]
-            del self._finished[:WRITE_ITEMS_MAX]
-            durable = self._arrived
-            await self._write(self._journal, envelopes + entries, finished)
-            self._durable = durable
-            self._flushed.set()
-            self._flushed = trio.Event()
+        if self._journal is not None:
+            durable = self._pending.arrivals
+            for write in self._pending.take(effects):
+                await self._write(self._journal, write)
+            if self._durable < durable:
+                self._durable = durable
+                self._flushed.set()
+                self._flushed = trio.Event()
         for effect in effects:
             await self._carry_out(effect)
 
-    async def _write(
-        self,
-        journal: Journal,
-        entries: list[tuple[str, bytes, bytes]],
-        deletes: list[tuple[str, bytes]],
-    ) -> None:
+    async def _write(self, journal: Journal, write: JournalWrite) -> None:
         started = trio.current_time()
-        await trio.to_thread.run_sync(journal.write, entries, deletes, limiter=self._thread)
+        await trio.to_thread.run_sync(perform, journal, write, limiter=self._thread)
         self._counts["flushes"] += 1
-        if self._counts["flushes"] % JOURNAL_PRUNE_FLUSHES == 0:
-            for kind, kept in _KEPT_SLOTS.items():
-                await trio.to_thread.run_sync(journal.prune, kind, kept, limiter=self._thread)
-        took = round((trio.current_time() - started) * 1_000)
-        self._flush_ms_max = max(self._flush_ms_max, took)
-        self._flush_ms_total += took
+        self._flush_ms_last = (trio.current_time() - started) * 1_000
+        self._flush_ms_max = max(self._flush_ms_max, self._flush_ms_last)
+        self._flush_ms_total += self._flush_ms_last
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -223,6 +217,15 @@ class Driver:
                 self._fetch_chain(effect)
             case CheckpointReached():
                 self._checkpoint(effect)
+            case DoubleSeen(evidence):
+                raise DoppelgangerSeen(
+                    f"another process signed for slot {evidence.number} of epoch {evidence.epoch} "
+                    "with this validator's key; stop the other one for good, then start this one"
+                )
+            case WatchEnded():
+                log.info("journal_watch_ended", meaning="this validator signs again")
+                if self._journal is not None:
+                    await trio.to_thread.run_sync(self._journal.end_watch, limiter=self._thread)
             case Persist():
                 pass  # durable already
 
@@ -230,6 +233,7 @@ class Driver:
         return DriverStatistics(
             self._counts["events"],
             self._counts["flushes"],
+            self._flush_ms_last,
             self._flush_ms_max,
             self._flush_ms_total,
             len(self._inbox),

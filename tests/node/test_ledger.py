@@ -40,11 +40,11 @@ class House:
         self.refetched = {}
         self.ledger = self.make_ledger()
 
-    def make_ledger(self):
+    def make_ledger(self, genesis=None):
         async def no_keys(_changed):
             return None
 
-        exchange = Exchange(self.genesis.exchange, self.network)
+        exchange = Exchange(genesis or self.genesis.exchange, self.network)
         ledger = Ledger(
             exchange,
             self.index,
@@ -147,9 +147,8 @@ async def test_a_batch_may_hold_nonsense_that_a_quorum_reported(house):
 
 async def test_storage_that_gives_another_root_stops_the_node(house):
     await house.run(house.commits(2, []))
-    again = house.make_ledger()
     other = msgspec.structs.replace(house.genesis.exchange, fee_account=b"\x0e" * 20)
-    again.exchange = Exchange(other, house.network)
+    again = house.make_ledger(other)
     replica = Replica(house.agreed, None, lambda _: True)
     with pytest.raises(StorageMismatch, match="another root"):
         again.replay(replica.replay)
