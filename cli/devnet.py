@@ -14,6 +14,10 @@ import typer
 
 from cli._output import print_table
 from cli._run import run
+from cli.chaos import chaos
+from cli.simulation import EXAMPLES, simulate
+from cli.twins import EXAMPLES as TWINS_EXAMPLES
+from cli.twins import twins
 
 if TYPE_CHECKING:
     from devnet.cluster import Cluster
@@ -32,6 +36,9 @@ DEMO_DIRECTORY = DIRECTORY / "demo"
 UP_DIRECTORY = DIRECTORY / "default"
 
 app = typer.Typer(no_args_is_help=True)
+app.command(epilog="Example: outcry devnet chaos --minutes 3 --seed 1")(chaos)
+app.command(epilog=EXAMPLES)(simulate)
+app.command(epilog=TWINS_EXAMPLES)(twins)
 
 DirectoryOption = Annotated[
     Path, typer.Option("--dir", metavar="DIR", help="Where the cluster keeps its state.")

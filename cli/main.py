@@ -38,6 +38,7 @@ _EXITS = {
     "E442": EXIT_NOT_THERE,  # no node answered
     "E448": EXIT_NOT_THERE,  # the stream could not be resumed
     "E450": EXIT_NOT_THERE,  # no EVM endpoint answered
+    "E913": EXIT_NOT_THERE,  # no Dask scheduler answered
     "E460": EXIT_WRONG_USE,  # an amount that does not fit
     "E461": EXIT_WRONG_USE,  # no such token or market
     "E462": EXIT_WRONG_USE,  # not a wallet

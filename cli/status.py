@@ -1,12 +1,15 @@
 """`outcry status`: how a node is, and the network that it belongs to."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli._connect import open_viewer
 from cli._options import NODE_DEFAULT, JsonOption, NodeOption
 from cli._output import print_json
+
+if TYPE_CHECKING:
+    from client import Status
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +44,10 @@ def status(
         lines = {
             "node": f"{found.name} ({found.role}, {found.version}), {state}",
             "network": found.network,
-            "height": f"{found.height} (round {found.round})",
+            "height": f"{found.height} (epoch {found.epoch}, round {found.round})",
+            "signing": _signing(found),
+            "passed over": ", ".join(found.passed_over) or "nobody",
+            "accused": ", ".join(found.accused) or "nobody",
             "checkpoint": signed,
             "peers": f"{found.peers_connected} connected, {found.validators} validators",
             "faults": f"agreement bears {found.agreement_faults_max}, "
@@ -56,3 +62,12 @@ def status(
             typer.echo(f"{name:<11} {value}")
     if ready and not found.ready:
         raise typer.Exit(1)
+
+
+def _signing(found: "Status") -> str:
+    """Whether the node signs, and if not, what it waits for."""
+    if found.signing:
+        return "yes"
+    if found.role != "validator":
+        return "no, only validators do"
+    return "NO, watches until an epoch begins (journal imported, lost, or ahead of the blocks)"

@@ -69,8 +69,7 @@ class Agreement(ReplicaDuties):
             return self._vote_again(block)
         if block.cid in self._orphans:
             return []
-        self._state.validity.check_alone(block)
-        self._look(block.qc)
+        self._check(block)
         effects = self._adopt(block.qc, now_ms) + self._adopt_timeout(block.tc, now_ms)
         if block.epoch != self._state.committee.epoch or block.round < self._state.safety.round:
             return effects  # nobody votes for it any more; if certified, it comes with the chain
@@ -330,6 +329,16 @@ class Agreement(ReplicaDuties):
         child = self._state.tree.get(qc.block)
         if child is not None:
             self._end_epoch(child, qc, now_ms)
+
+    def _check(self, block: Block) -> None:
+        """Check a block by itself, and note who contradicts himself in it.
+
+        Errors: those of `Validity.check_alone`.
+        """
+        self._state.validity.check_alone(block)
+        self._look(block.qc)
+        for fault in self._state.links.contradictions(block):
+            self._note_evidence(fault.evidence)
 
     def _look(self, qc: QuorumCertificate) -> None:
         """A certificate is valid whoever signed twice; who did is noted."""

@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from consensus.block import BLOCK_LINKS_BYTES_MAX, BLOCK_LINKS_ITEMS_MAX
+from consensus.block import BLOCK_LINKS_BYTES_MAX, BLOCK_LINKS_ITEMS_MAX, Block
 from consensus.committee import Committee
 from consensus.evidence import Slot, contradiction
-from consensus.faults import BadReport
+from consensus.faults import BadReport, Equivocation
 from consensus.frontier import Frontier, ReportTip, follows
 from consensus.report import LINK_BYTES_MAX, ReportLink, check_link, link_hash
 
@@ -59,6 +59,22 @@ class LinkPool:
         """Whether exactly these bytes were verified before."""
         known = self._links[link.author].get(link.sequence)
         return known is not None and known[1] == wire
+
+    def contradictions(self, block: Block) -> list[Equivocation]:
+        """Who signed in a checked block another link than the one seen here."""
+        network = self._committee.network
+        found = []
+        for link, wire in zip(block.links, block.link_wires, strict=True):
+            known = self._links[link.author].get(link.sequence)
+            if known is not None and known[1] != wire:
+                one, other = known[0].said(network), link.said(network)
+                if one.content != other.content:
+                    found.append(
+                        contradiction(
+                            Slot.REPORT, link.epoch, link.sequence, link.author, one, other
+                        )
+                    )
+        return found
 
     def gap(self, author: int) -> int | None:
         """The lowest missing sequence below the author's highest known link, if any."""

@@ -160,8 +160,7 @@ class Replica(Agreement):
                     self._take_handover(block.handover, end, now_ms)
             if block.epoch < state.committee.epoch:
                 continue  # what followed the end block of an epoch that is over
-            state.validity.check_alone(block)
-            self._look(block.qc)
+            self._check(block)
             parent = state.tree.get(block.parent)
             if parent is None:
                 raise BadChain(f"block {block.height} does not follow any that is known")

@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from devnet import creation, processes
-from devnet.creation import CHAIN_ID, Plan
+from devnet.creation import CHAIN_ID, DIRECT, Plan, Wiring
 from devnet.faults import ClusterRunning, UnknownNode
 from devnet.layout import ClusterState, Layout, NodeState
 from node.config import PASSPHRASE_VARIABLE
@@ -47,6 +47,7 @@ class Cluster:
         self._progress = progress
         self._state: ClusterState | None = None
         self._started = False
+        self._wiring = DIRECT
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +75,15 @@ class Cluster:
 
         Errors: `ClusterRunning`, `ProcessDied`, `NotReadyInTime`.
         """
+        self.prepare(plan)
+        self.start_nodes()
+        return self.state
+
+    def prepare(self, plan: Plan) -> None:
+        """Start the chain and have every node's directory ready; nodes do not start yet.
+
+        Errors: `ClusterRunning`, `ProcessDied`, `NotReadyInTime`.
+        """
         if self.layout.exists():
             self._check_not_running()
             self._progress(f"continuing the cluster in {self.layout.root}")
@@ -82,10 +92,17 @@ class Cluster:
             self._repair_ports()
         else:
             self._create(plan)
+
+    def start_nodes(self) -> None:
+        """Start all nodes; returns when all answer. Errors: `ProcessDied`, `NotReadyInTime`."""
         for node in self.state.nodes:
             self.start_node(node.name, wait=False)
         self.wait_all()
-        return self.state
+
+    def rewire(self, wiring: Wiring) -> None:
+        """Have nodes reach each other in another way from their next start on."""
+        self._wiring = wiring
+        self._repair_ports()
 
     def wait_all(self) -> None:
         """Wait until all nodes answer. Errors: `ProcessDied`, `NotReadyInTime`."""
@@ -115,6 +132,18 @@ class Cluster:
 
     def down(self) -> None:
         """Stop all processes, nodes first; state stays."""
+        self.stop_nodes()
+        evm = processes.find(self.state.evm_pid, self._evm_marker())
+        if evm is not None:
+            processes.stop(evm)
+        self.state.evm_pid = None
+        if self.state.nodes:
+            self.layout.save(self.state)
+        self._started = False
+        self._progress("stopped")
+
+    def stop_nodes(self) -> None:
+        """Stop all nodes; the chain goes on."""
         for node in self.state.nodes:
             process = self._node_process(node)
             if process is not None:
@@ -125,14 +154,6 @@ class Cluster:
             if process is not None:
                 processes.stop(process)
             node.pid = None
-        evm = processes.find(self.state.evm_pid, self._evm_marker())
-        if evm is not None:
-            processes.stop(evm)
-        self.state.evm_pid = None
-        if self.state.nodes:
-            self.layout.save(self.state)
-        self._started = False
-        self._progress("stopped")
 
     def release(self) -> None:
         """Leave the processes running when this object's block ends."""
@@ -158,6 +179,10 @@ class Cluster:
             names.append("evm")
         return names
 
+    def stopped(self) -> list[str]:
+        """Names of nodes that have no process."""
+        return [node.name for node in self.state.nodes if self._node_process(node) is None]
+
     # One node
 
     def node(self, name: str) -> NodeState:
@@ -175,7 +200,7 @@ class Cluster:
             raise ClusterRunning(f"{name} runs already")
         config = self.layout.node(name) / "config.toml"
         node.pid = processes.start(
-            [sys.executable, "-m", "node", str(config)],
+            [*self._wiring.commands.get(name, ()), sys.executable, "-m", "node", str(config)],
             self.layout.node_log(name),
             {PASSPHRASE_VARIABLE: self.layout.passphrase.read_text()},
         )
@@ -268,9 +293,10 @@ class Cluster:
             api, p2p = int(node.api.rpartition(":")[2]), int(node.p2p.split("/")[4])
             if not (processes.is_free(api) and processes.is_free(p2p)):
                 api, p2p = processes.free_ports(2)
-                node.api = f"http://127.0.0.1:{api}"
-                node.p2p = f"/ip4/127.0.0.1/tcp/{p2p}/p2p/{node.peer_id}"
-        creation.write_configs(self.layout, self.state)
+            host = self._wiring.host(node.name)
+            node.api = f"http://{host}:{api}"
+            node.p2p = f"/ip4/{host}/tcp/{p2p}/p2p/{node.peer_id}"
+        creation.write_configs(self.layout, self.state, self._wiring)
         self.layout.save(self.state)
 
     def _wait_ready(self, node: NodeState) -> None:

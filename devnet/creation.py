@@ -2,7 +2,8 @@
 
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devnet.layout import ClusterState, Layout, NodeState, TraderState
@@ -16,11 +17,13 @@ from primitives.secp256k1 import EvmKey, checksum_address
 from settlement import Deployer, Deployment, TokenPlan, dev_key
 
 CHAIN_ID = 31_337
+LOOPBACK = "127.0.0.1"
 VALIDATORS_MAX = 16  # more processes do not fit one machine: refused by the command line
 TRADERS_MAX = 1_024
 _GAS_WEI = 10**18
 _SCRYPT_N = 1 << 12  # keystores of a development network hold nothing worth a second of waiting
 _ROLLUP_INTERVAL_MS = 2_000
+_EPOCH_MS = 60_000
 _FUNDS_TOKENS = 1_000_000
 FEE_SECRET = b"outcry devnet fee account secret"
 
@@ -41,6 +44,29 @@ class Plan:
     gateways: int = 0
     traders: int = 4
     evm_kind: str = "embedded"
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How the nodes of a cluster reach each other and the chain; directly unless said otherwise.
+
+    addresses: multiaddr by (who dials, whom); without one, the address where the node listens
+    hosts: IP address by node where it listens, 127.0.0.1 without one
+    commands: by node what stands in front of its command line, as in `ip netns exec`
+    evm: URL of the chain as nodes see it, empty for the one in the state
+    """
+
+    addresses: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    evm: str = ""
+
+    def host(self, name: str) -> str:
+        """Where a node listens."""
+        return self.hosts.get(name, LOOPBACK)
+
+
+DIRECT = Wiring()
 
 
 def trader_name(number: int) -> str:
@@ -89,10 +115,14 @@ def create(layout: Layout, plan: Plan, evm: str) -> ClusterState:
     return state
 
 
-def write_configs(layout: Layout, state: ClusterState) -> None:
+def write_configs(layout: Layout, state: ClusterState, wiring: Wiring = DIRECT) -> None:
     """One config.toml per node, from the endpoints in `state`."""
     for node in state.nodes:
-        others = [f'"{other.p2p}"' for other in state.nodes if other.name != node.name]
+        others = [
+            f'"{wiring.addresses.get((node.name, other.name), other.p2p)}"'
+            for other in state.nodes
+            if other.name != node.name
+        ]
         text = _CONFIG.format(
             name=node.name,
             role=node.role,
@@ -100,7 +130,8 @@ def write_configs(layout: Layout, state: ClusterState) -> None:
             p2p_port=node.p2p.split("/")[4],
             bootstrap=", ".join(others),
             api_port=node.api.rpartition(":")[2],
-            evm=state.evm,
+            host=wiring.host(node.name),
+            evm=wiring.evm or state.evm,
         )
         replace_file(layout.node(node.name) / "config.toml", text.encode())
 
@@ -114,11 +145,11 @@ keystore = "keys.json"
 data = "data"
 
 [p2p]
-listen = "127.0.0.1:{p2p_port}"
+listen = "{host}:{p2p_port}"
 bootstrap = [{bootstrap}]
 
 [api]
-listen = "127.0.0.1:{api_port}"
+listen = "{host}:{api_port}"
 
 [evm]
 endpoints = ["{evm}"]
@@ -171,4 +202,5 @@ def _genesis(names: list[str], keys: dict[str, NodeKeys], deployment: Deployment
         vault=deployment.vault_bytes,
         vault_block=deployment.block,
         contracts=[TokenContract(token.address_bytes, token.scale) for token in deployment.tokens],
+        epoch_ms=_EPOCH_MS,
     )

@@ -10,6 +10,19 @@ RemoteFault
     CheckFailed       E906  a report does not agree with the nodes, the chain or a replay
     UnknownNode       E907  no node of the cluster has this name
     ReportUnreadable  E908  the file is not a report of the demo
+    SeedFailed        E910  a simulation broke a check
+    FailureUnreadable E911  the file is not a failure of a simulation
+    DaskMissing       E912  Dask is not installed
+    DaskUnreachable   E913  no Dask scheduler answers at this address
+    ReplayDiffers     E914  a failure does not happen again as recorded
+    TwinsFailed       E915  a Twins scenario broke a check
+    TwinsFileUnreadable E916  the file is not a failure that a Twins sweep wrote
+    NoSuchScenario    E917  no Twins scenario has this number
+    ChaosFailed       E920  validators did not come through chaos whole
+    NamespacesForbidden E921  network namespaces are not permitted on this machine
+    PacketDeviceMissing E922  the kernel's TUN device cannot be opened
+    WiresEnded        E923  the process that carries the links ended
+    TooFewValidators  E924  too few validators for one of them to fail
 """
 
 from primitives.faults import RemoteFault
@@ -67,3 +80,95 @@ class ReportUnreadable(DevnetFault):
     """The file is not a report of the demo."""
 
     code = "E908"
+
+
+class SeedFailed(DevnetFault):
+    """A simulation broke a check."""
+
+    code = "E910"
+
+    def __init__(self, sentence: str, command: str) -> None:
+        super().__init__(f"{sentence}; {command}")
+
+
+class FailureUnreadable(DevnetFault):
+    """The file is not a failure of a simulation."""
+
+    code = "E911"
+
+
+class DaskMissing(DevnetFault):
+    """Dask is not installed."""
+
+    code = "E912"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "spreading seeds over a cluster needs Dask; install it with: pip install 'outcry[dask]'"
+        )
+
+
+class DaskUnreachable(DevnetFault):
+    """No Dask scheduler answers at this address."""
+
+    code = "E913"
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"no Dask scheduler answers at {address}; start one with: dask scheduler, "
+            "and give its tcp:// address"
+        )
+
+
+class ReplayDiffers(DevnetFault):
+    """A failure does not happen again as recorded."""
+
+    code = "E914"
+
+
+class TwinsFailed(DevnetFault):
+    """A Twins scenario broke a check."""
+
+    code = "E915"
+
+
+class TwinsFileUnreadable(DevnetFault):
+    """The file is not a failure that a Twins sweep wrote."""
+
+    code = "E916"
+
+
+class NoSuchScenario(DevnetFault):
+    """No Twins scenario has this number."""
+
+    code = "E917"
+
+
+class ChaosFailed(DevnetFault):
+    """Validators did not come through chaos whole."""
+
+    code = "E920"
+
+
+class NamespacesForbidden(DevnetFault):
+    """Network namespaces are not permitted on this machine."""
+
+    code = "E921"
+
+
+class PacketDeviceMissing(DevnetFault):
+    """The kernel's TUN device cannot be opened."""
+
+    code = "E922"
+
+
+class WiresEnded(DevnetFault):
+    """The process that carries the links between nodes ended."""
+
+    code = "E923"
+
+
+class TooFewValidators(DevnetFault):
+    """Too few validators for one of them to fail."""
+
+    code = "E924"

@@ -2,17 +2,23 @@
 
     report = await run_load(state, genesis, LoadPlan(rate=500, seconds=60), progress)
 
-Orders are pre-signed, sent in packs to all nodes but one, and an order counts when that one, the
-observer, reports it executed. Latency is from handing an order to the HTTP client to reading its
-execution at the observer.
+All orders are signed and packed before the clock starts. Packs leave on a fixed beat, to all nodes
+but one, and an order counts when that one, the observer, reports it executed. Latency is from the
+instant at which an order was due to reading its execution at the observer: an order that the load
+itself sends late has waited all the same.
 """
 
-from collections.abc import Callable
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import httpx
 import msgspec
+import psutil
 import trio
 from httpx_ws import aconnect_ws
 
@@ -26,13 +32,15 @@ from exchange.network import NetworkGenesis
 from primitives.hashing import digest
 
 POLL_MS = 200  # between two looks at whether funding has arrived
-TICK_MS = 20  # how often every node is sent its pack
+TICK_MS = 20  # how often a pack leaves; each goes to another node than the one before
+PACKS_ON_THE_WAY_MAX = 512  # more unanswered requests: the beat waits for one
 SETTLE_S_MAX = 30.0  # how long to wait for the last orders after the last was sent
 FUNDING_S_MAX = 180.0
 REQUEST_TIMEOUT_S = 15.0
 LIFETIME_HEIGHTS = 5_000
 MESSAGE_BYTES_MAX = 4 << 20
 PACK_ITEMS_MAX = 200
+PRESIGNED_PACKS_MAX = 10_000  # later ones are signed when they are due: memory is bounded
 _KEY_MS = 10**15
 _BASE_PRICE = 10_000
 _UNITS_PER_ACCOUNT = 5 * 10**9
@@ -42,11 +50,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What to send: `rate` orders a second for `seconds`, from `accounts` accounts."""
+    """What to send: `rate` orders a second for `seconds`, from `accounts` accounts.
+
+    The node called `spare` is neither sent anything nor observed, so that it may fail meanwhile.
+    """
 
     rate: int = 100
     seconds: int = 30
     accounts: int = 100
+    spare: str = ""
 
 
 class LatencyView(msgspec.Struct, frozen=True):
@@ -57,7 +69,11 @@ class LatencyView(msgspec.Struct, frozen=True):
 
 
 class LoadReport(msgspec.Struct, frozen=True):
-    """What came of it. `executed_per_second` counts until the last execution was seen."""
+    """What came of it. `executed_per_second` counts until the last execution was seen.
+
+    `cpu_ms_per_order` is the processor time of all nodes on this machine together;
+    `executed_in_second` counts executions by the full seconds since the first order was due.
+    """
 
     rate: int
     seconds: float
@@ -67,84 +83,160 @@ class LoadReport(msgspec.Struct, frozen=True):
     executed: int
     executed_per_second: float
     latency_ms: LatencyView
+    cpu_ms_per_order: float
+    executed_in_second: list[int]
     refused: dict[str, int]
     observer: str
 
 
 @dataclass
-class _Account:
+class Account:
+    """A trader of the load, and the nonce of its next order."""
+
     wallet: Wallet
     nonce: int = 0
 
 
-@dataclass
-class _Run:
-    sent_at: dict[bytes, float] = field(default_factory=dict)
-    latencies: list[float] = field(default_factory=list)
-    refused: dict[str, int] = field(default_factory=dict)
-    accepted: int = 0
-    sent: int = 0
-    last_execution: float = 0.0
+@dataclass(frozen=True)
+class _Pack:
+    """One request: its body, the ids of its orders, and when it is due after the start."""
+
+    due_s: float
+    body: bytes
+    ids: list[str]
+
+
+class _Seen(msgspec.Struct):
+    id: str
+
+
+class _SeenBlock(msgspec.Struct):
+    height: int
+    transactions: list[_Seen] = []
+
+
+class _SeenBlocks(msgspec.Struct, frozen=True):
+    blocks: list[_SeenBlock] = []
 
 
 class _Observed(msgspec.Struct):
     """The part of a block update that matters here."""
 
     type: str
-    data: dict[str, list[dict[str, object]]] = {}
+    data: _SeenBlocks = _SeenBlocks()
+
+
+class _Told(msgspec.Struct):
+    code: str
+
+
+class _Result(msgspec.Struct):
+    error: _Told | None = None
+
+
+class _Results(msgspec.Struct):
+    results: list[_Result] = []
+    error: _Told | None = None
+
+
+@dataclass
+class _Run:
+    """What happened so far; `sent_at` holds orders that were not seen executed yet."""
+
+    height: int
+    sent_at: dict[str, float] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    refused: dict[str, int] = field(default_factory=dict)
+    accepted: int = 0
+    sent: int = 0
+
+    def refuse(self, code: str, count: int) -> None:
+        self.refused[code] = self.refused.get(code, 0) + count
+
+    def saw(self, block: _SeenBlock, now: float) -> None:
+        """Count the orders that a block executed."""
+        self.height = block.height
+        for item in block.transactions:
+            sent = self.sent_at.pop(item.id, None)
+            if sent is not None:
+                self.latencies.append((now - sent) * 1_000)
+                self.times.append(now)
 
 
 async def run_load(
     state: ClusterState, genesis: NetworkGenesis, plan: LoadPlan, progress: Progress
 ) -> LoadReport:
     """Fund what is needed, send, count. Errors: `DemoFailed`, and those of the client."""
-    apis = [node.api for node in state.nodes]
-    observer, targets = apis[-1], apis[:-1] or apis
-    accounts = _accounts(genesis, plan.accounts)
-    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False) as http:
-        await _fund(http, state, genesis, accounts, progress)
-        progress(f"sending {plan.rate} orders a second for {plan.seconds} s")
-        run = _Run()
-        started = trio.current_time()
+    nodes = [node for node in state.nodes if node.name != plan.spare]
+    observer, targets = nodes[-1].api, [node.api for node in nodes[:-1] or nodes]
+    accounts = load_accounts(genesis, plan.accounts)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=PACKS_ON_THE_WAY_MAX)
+    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT_S, trust_env=False, limits=limits) as http:
+        await fund(http, state, genesis, accounts, progress)
+        run = _Run((await http.get(f"{targets[0]}/v1/status")).json()["height"])
         async with trio.open_nursery() as nursery:
             await nursery.start(_observe, http, observer, run)
-            await _send(http, targets, genesis, accounts, plan, run)
+            progress(f"signing {plan.rate * plan.seconds} orders")
+            packs = _packs(genesis, accounts, plan, run)
+            ready = list(islice(packs, PRESIGNED_PACKS_MAX))
+            gc.freeze()  # a collection that walks over all orders would delay the beat
+            progress(f"sending {plan.rate} orders a second for {plan.seconds} s")
+            before_s = _cpu_s(state)
+            started = trio.current_time()
+            await _send(http, targets, chain(ready, packs), run)
             with trio.move_on_after(SETTLE_S_MAX):
                 while len(run.latencies) < run.accepted:
                     await trio.sleep(TICK_MS / 1_000)
+            cpu_s = sum(s - before_s[name] for name, s in _cpu_s(state).items())
             nursery.cancel_scope.cancel()
-    took = max(run.last_execution - started, 0.001)
+        gc.unfreeze()
+    took = max(run.times[-1] - started, 0.001) if run.times else plan.seconds
+    by_second = Counter(int(time - started) for time in run.times)
+    executed = len(run.latencies)
     return LoadReport(
         rate=plan.rate,
         seconds=round(took, 2),
         accounts=plan.accounts,
         sent=run.sent,
         accepted=run.accepted,
-        executed=len(run.latencies),
-        executed_per_second=round(len(run.latencies) / took, 1),
+        executed=executed,
+        executed_per_second=round(executed / took, 1),
         latency_ms=LatencyView(
             *(round(percentile(run.latencies, share), 1) for share in (0.5, 0.95, 0.99, 1.0))
         ),
+        cpu_ms_per_order=round(cpu_s * 1_000 / max(executed, 1), 3),
+        executed_in_second=[by_second[second] for second in range(int(took) + 1)],
         refused=run.refused,
-        observer=state.nodes[-1].name,
+        observer=nodes[-1].name,
     )
+
+
+def _cpu_s(state: ClusterState) -> dict[str, float]:
+    """Processor seconds that each node which runs has used so far."""
+    used = {}
+    for node in state.nodes:
+        with suppress(psutil.Error):
+            times = psutil.Process(node.pid).cpu_times()
+            used[node.name] = times.user + times.system
+    return used
 
 
 # Funding
 
 
-def _accounts(genesis: NetworkGenesis, count: int) -> list[_Account]:
+def load_accounts(genesis: NetworkGenesis, count: int) -> list[Account]:
     """The same accounts in every run on one network, so that they are funded once."""
     network = genesis.network_id()
     secrets = (digest("outcry/load/1", network, b"%d" % number) for number in range(count))
-    return [_Account(Wallet.from_hex(secret.hex())) for secret in secrets]
+    return [Account(Wallet.from_hex(secret.hex())) for secret in secrets]
 
 
-async def _fund(
+async def fund(
     http: httpx.AsyncClient,
     state: ClusterState,
     genesis: NetworkGenesis,
-    accounts: list[_Account],
+    accounts: list[Account],
     progress: Progress,
 ) -> None:
     """Deposit for accounts that have nothing yet, and authorise their keys."""
@@ -162,7 +254,7 @@ async def _fund(
 
 
 async def _deposit(
-    state: ClusterState, genesis: NetworkGenesis, accounts: list[_Account], funder: TraderState
+    state: ClusterState, genesis: NetworkGenesis, accounts: list[Account], funder: TraderState
 ) -> None:
     async with Chain.connect([state.evm], Wallet.from_hex(funder.evm_secret), genesis) as chain:
         for token in range(len(genesis.exchange.tokens)):
@@ -172,7 +264,7 @@ async def _deposit(
 
 
 async def _authorize(
-    http: httpx.AsyncClient, api: str, genesis: NetworkGenesis, accounts: list[_Account]
+    http: httpx.AsyncClient, api: str, genesis: NetworkGenesis, accounts: list[Account]
 ) -> None:
     wires = [
         sign_authorization(
@@ -186,7 +278,7 @@ async def _authorize(
         for item in accounts
     ]
     for start in range(0, len(wires), PACK_ITEMS_MAX):
-        results = await _post(http, api, wires[start : start + PACK_ITEMS_MAX])
+        results = await post_pack(http, api, wires[start : start + PACK_ITEMS_MAX])
         errors = [item["error"] for item in results if "error" in item]
         if errors:
             raise DemoFailed(f"an authorization was refused: {errors[0]}")
@@ -194,7 +286,7 @@ async def _authorize(
         await trio.sleep(POLL_MS / 1_000)
 
 
-async def _learn(http: httpx.AsyncClient, api: str, item: _Account) -> bool:
+async def _learn(http: httpx.AsyncClient, api: str, item: Account) -> bool:
     """Whether the exchange knows the account with all its tokens; its next nonce if so."""
     answer = await http.get(f"{api}/v1/accounts/{item.wallet.address}")
     if answer.status_code != httpx.codes.OK:
@@ -206,7 +298,7 @@ async def _learn(http: httpx.AsyncClient, api: str, item: _Account) -> bool:
     return all(balance["free"] or balance["reserved"] for balance in view["balances"])
 
 
-async def _has_key(http: httpx.AsyncClient, api: str, item: _Account) -> bool:
+async def _has_key(http: httpx.AsyncClient, api: str, item: Account) -> bool:
     view = (await http.get(f"{api}/v1/accounts/{item.wallet.address}")).json()
     return bool(view.get("keys"))
 
@@ -214,44 +306,54 @@ async def _has_key(http: httpx.AsyncClient, api: str, item: _Account) -> bool:
 # Sending
 
 
-async def _send(
-    http: httpx.AsyncClient,
-    targets: list[str],
-    genesis: NetworkGenesis,
-    accounts: list[_Account],
-    plan: LoadPlan,
-    run: _Run,
-) -> None:
-    """Send packs on a fixed beat; a late beat is made up for, so the rate is kept."""
-    height = (await http.get(f"{targets[0]}/v1/status")).json()["height"]
-    last_valid = height + LIFETIME_HEIGHTS
-    began = trio.current_time()
+def _packs(
+    genesis: NetworkGenesis, accounts: list[Account], plan: LoadPlan, run: _Run
+) -> Iterator[_Pack]:
+    """All orders, in packs of one beat's worth, each with the instant at which it is due."""
+    network = genesis.network_id()
     total = plan.rate * plan.seconds
     made = beat = 0
+    while made < total:
+        due = min(total, plan.rate * (beat + 1) * TICK_MS // 1_000)
+        last_valid = run.height + LIFETIME_HEIGHTS
+        for start in range(made, due, PACK_ITEMS_MAX):
+            numbers = range(start, min(start + PACK_ITEMS_MAX, due))
+            wires = [_make_order(network, accounts, number, last_valid) for number in numbers]
+            ids = ["0x" + envelope_id(wire, network).hex() for wire in wires]
+            yield _Pack(beat * TICK_MS / 1_000, msgspec.msgpack.encode(wires), ids)
+        made, beat = due, beat + 1
+
+
+async def _send(
+    http: httpx.AsyncClient, targets: list[str], packs: Iterable[_Pack], run: _Run
+) -> None:
+    """Send each pack when it is due; late ones leave at once, so the rate is kept."""
+    began = trio.current_time()
+    on_the_way = trio.Semaphore(PACKS_ON_THE_WAY_MAX)
     async with trio.open_nursery() as nursery:
-        while made < total:
-            due = min(total, int((trio.current_time() - began) * plan.rate) + 1)
-            wires = [_order(genesis, accounts, number, last_valid) for number in range(made, due)]
-            made = due
-            for start in range(0, len(wires), PACK_ITEMS_MAX):
-                pack = wires[start : start + PACK_ITEMS_MAX]
-                target = targets[beat % len(targets)]
-                beat += 1
-                nursery.start_soon(_send_pack, http, target, genesis.network_id(), pack, run)
-            await trio.sleep(TICK_MS / 1_000)
+        for number, pack in enumerate(packs):
+            await trio.sleep_until(began + pack.due_s)
+            await on_the_way.acquire()
+            target = targets[number % len(targets)]
+            due = began + pack.due_s
+            nursery.start_soon(_send_pack, http, target, pack, due, on_the_way, run)
 
 
-def _order(
-    genesis: NetworkGenesis, accounts: list[_Account], number: int, last_valid: int
+def make_order(
+    genesis: NetworkGenesis, accounts: list[Account], number: int, last_valid: int
 ) -> bytes:
     """Order number `number`: sides alternate around one price, so that about half match."""
+    return _make_order(genesis.network_id(), accounts, number, last_valid)
+
+
+def _make_order(network: bytes, accounts: list[Account], number: int, last_valid: int) -> bytes:
     item = accounts[number % len(accounts)]
     side = Side.BUY if (number + number // len(accounts)) % 2 else Side.SELL
     price = _BASE_PRICE + number * 7 % 11 - 5
     action = Place(0, side, price, 1 + number % 5, Lifetime.GTC, SelfTrade.CANCEL_RESTING, "")
     wire = sign_envelope(
         item.wallet.trading,
-        genesis.network_id(),
+        network,
         item.wallet.account,
         item.nonce,
         last_valid,
@@ -262,70 +364,69 @@ def _order(
 
 
 async def _send_pack(
-    http: httpx.AsyncClient, target: str, network: bytes, wires: list[bytes], run: _Run
+    http: httpx.AsyncClient,
+    target: str,
+    pack: _Pack,
+    due: float,
+    on_the_way: trio.Semaphore,
+    run: _Run,
 ) -> None:
-    now = trio.current_time()
-    for wire in wires:
-        run.sent_at[envelope_id(wire, network)] = now
-    run.sent += len(wires)
+    for name in pack.ids:
+        run.sent_at[name] = due
+    run.sent += len(pack.ids)
     try:
-        results = await _post(http, target, wires)
+        answer = await _post(http, target, pack.body)
     except httpx.HTTPError as error:
-        name = type(error).__name__
-        run.refused[name] = run.refused.get(name, 0) + len(wires)
+        run.refuse(type(error).__name__, len(pack.ids))
         return
-    for result in results:
-        error_part = result.get("error")
-        if isinstance(error_part, dict):
-            code = str(error_part.get("code"))
-            run.refused[code] = run.refused.get(code, 0) + 1
-        else:
+    finally:
+        on_the_way.release()
+    told = msgspec.json.decode(answer.content, type=_Results)
+    if told.error is not None:
+        run.refuse(told.error.code, len(pack.ids))
+    for result in told.results:
+        if result.error is None:
             run.accepted += 1
+        else:
+            run.refuse(result.error.code, 1)
 
 
-async def _post(
+async def post_pack(
     http: httpx.AsyncClient, target: str, wires: list[bytes]
 ) -> list[dict[str, object]]:
-    answer = await http.post(
-        f"{target}/v1/envelopes",
-        content=msgspec.msgpack.encode(wires),
-        headers={"content-type": "application/msgpack"},
-    )
+    """Hand envelopes to a node: a receipt or {"error": ...} for each, in order.
+
+    Errors: those of httpx, after which it is unknown what the node took.
+    """
+    answer = await _post(http, target, msgspec.msgpack.encode(wires))
     if answer.status_code != httpx.codes.OK:
         return [answer.json()] * len(wires)
     results: list[dict[str, object]] = answer.json()["results"]
     return results
 
 
+async def _post(http: httpx.AsyncClient, target: str, body: bytes) -> httpx.Response:
+    return await http.post(
+        f"{target}/v1/envelopes", content=body, headers={"content-type": "application/msgpack"}
+    )
+
+
 # Counting
 
 
 async def _observe(
-    http: httpx.AsyncClient,
-    api: str,
-    run: _Run,
-    task_status: Any = trio.TASK_STATUS_IGNORED,
+    http: httpx.AsyncClient, api: str, run: _Run, task_status: Any = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Read the observer's blocks until cancelled."""
     url = api.replace("http://", "ws://") + "/v1/stream"
+    decoder = msgspec.json.Decoder(_Observed)
     socket: Any
     async with aconnect_ws(url, http, max_message_size_bytes=MESSAGE_BYTES_MAX) as socket:
         await socket.send_text('{"op": "subscribe", "channel": "blocks"}')
         await socket.receive_text()
         task_status.started()
         while True:
-            update = msgspec.json.decode(await socket.receive_text(), type=_Observed)
+            update = decoder.decode(await socket.receive_text())
             now = trio.current_time()
-            for block in update.data.get("blocks", []):
-                _count(block, now, run)
-
-
-def _count(block: dict[str, object], now: float, run: _Run) -> None:
-    transactions = block.get("transactions")
-    if not isinstance(transactions, list):
-        return
-    for item in transactions:
-        sent = run.sent_at.pop(bytes.fromhex(item["id"][2:]), None)
-        if sent is not None:
-            run.latencies.append((now - sent) * 1_000)
-            run.last_execution = now
+            for block in update.data.blocks:
+                run.saw(block, now)

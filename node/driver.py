@@ -5,7 +5,6 @@ transaction (group commit); only then does anything leave. The flush runs in a t
 frames are read while the disk works.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from consensus import (
     WatchEnded,
 )
 from consensus.faults import DoppelgangerSeen
+from node.clock import Clock
 from node.flush import JournalWrite, PendingWrites, perform
 from p2p import Network
 from storage import Journal
@@ -95,7 +95,7 @@ class Driver:
         self._flushed = trio.Event()
         self._wake = trio.Event()
         self._room = trio.Event()
-        self._last_ms = 0
+        self._clock = Clock()
         self._counts = {"events": 0, "flushes": 0, "refused": 0}
         self._flush_ms_last = self._flush_ms_max = self._flush_ms_total = 0.0
         send, receive = trio.open_memory_channel[Commit](UNEXECUTED_BLOCKS_MAX)
@@ -104,8 +104,7 @@ class Driver:
 
     def now_ms(self) -> int:
         """Wall-clock milliseconds that never step back while this process lives."""
-        self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
-        return self._last_ms
+        return self._clock.now_ms()
 
     def post(self, event: Event) -> None:
         """Hand over an event of this node itself; those are few and never wait."""

@@ -92,16 +92,24 @@ class Writer:
         created = not medium.exists(path)
         with named_faults(path, damaged):
             self._connection = medium.connect(path)
-            self._connection.set_busy_timeout(BUSY_MS_MAX)
-            if alone:
-                self._connection.pragma("locking_mode", "EXCLUSIVE")
-            self._connection.pragma("journal_mode", "WAL")
-            self._connection.pragma("synchronous", "FULL")
-            self._connection.pragma("cell_size_check", "ON")
-            self._connection.pragma("journal_size_limit", LOG_KEPT_BYTES_MAX)
-            self._connection.pragma("max_page_count", max(1, bytes_max // PAGE_BYTES))
-        if created:
-            medium.sync_directory(path.parent)
+            try:
+                self._configure(bytes_max, alone=alone)
+                if created:
+                    medium.sync_directory(path.parent)
+            except BaseException:
+                self.abandon()
+                raise
+
+    def _configure(self, bytes_max: int, *, alone: bool) -> None:
+        connection = self._connection
+        connection.set_busy_timeout(BUSY_MS_MAX)
+        if alone:
+            connection.pragma("locking_mode", "EXCLUSIVE")
+        connection.pragma("journal_mode", "WAL")
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("cell_size_check", "ON")
+        connection.pragma("journal_size_limit", LOG_KEPT_BYTES_MAX)
+        connection.pragma("max_page_count", max(1, bytes_max // PAGE_BYTES))
 
     def establish(self, application: int, version: int, layout: str) -> bool:
         """Make the tables in a new file (True), or check that the file is of this layout.

@@ -16,6 +16,7 @@ from consensus.faults import (
     Equivocation,
     UnknownValidator,
 )
+from consensus.report import sign_link
 from primitives import codec
 from tests.consensus.test_bad_messages import give, newest, proposal, quorum
 from tests.consensus.world import GENESIS_CID, NETWORK, World
@@ -50,6 +51,7 @@ def test_a_contradiction_ends_in_a_block_once_and_everybody_knows(world):
     found = [item for block in chain for item in block.evidence]
     assert found == [evidence]
     assert all(member.replica.statistics().accused == 1 for member in world.members)
+    assert all(member.replica.accused == (evidence.signer,) for member in world.members)
 
 
 def test_a_vote_that_only_a_certificate_shows_is_compared_with_the_one_seen(world):
@@ -110,3 +112,20 @@ def test_a_proof_is_small_whatever_it_is_about(slot):
     side = Said(bytes(36), bytes(64))
     evidence = Evidence(int(slot), 2**62, 2**62, 31, side, side)
     assert len(codec.encode(evidence)) < 300
+
+
+def test_a_link_that_only_a_block_shows_is_compared_with_the_one_seen(world):
+    """Each side is told another link; a block brings the two together."""
+    state = world.members[0].replica._state
+    tip = state.tree.get(newest(world)[1].block).frontier[2]
+    seen, shown = (
+        sign_link(world.keys[2], NETWORK, 1, 2, tip.sequence + 1, tip.hash, [], time, b"")
+        for time in (tip.time_ms, tip.time_ms + 1)
+    )
+    if not state.links.of(2, tip.sequence + 1, 1):
+        give(world, Kind.LINK, seen, sender=2)
+    with suppress(ConsensusFault):  # whatever else is wrong with the block
+        give(world, Kind.PROPOSAL, proposal(world, link_wires=[codec.encode(shown)]).wire)
+    (evidence,) = world.members[0].replica.evidence
+    assert (evidence.slot, evidence.signer) == (Slot.REPORT, 2)
+    check_evidence(evidence, world.committee)

@@ -20,6 +20,7 @@ from storage import (
     Index,
     KeyRow,
     OrderClosed,
+    OrderRow,
     QueryInvalid,
     RollupRow,
     TradeRow,
@@ -196,6 +197,42 @@ def test_an_order_that_never_rests_is_closed_in_its_own_block(index, record_of):
     found = index.order(0, 0)
     assert found
     assert (found.filled, found.status) == (2, "cancelled")
+
+
+def test_fills_and_ends_of_orders_add_up_over_blocks(index):
+    def block(height, **rows):
+        data = b"%d" % height
+        cid = cid_of(data)
+        index.record_block(
+            ChainRecord(BlockRow(height, cid, cid, height, bytes(32)), [(cid, data)], **rows)
+        )
+
+    def order(number, size):
+        return OrderRow(
+            number, bytes(20), 0, 0, 100, size, 0, "open", "", number.to_bytes(32, "big"), 1
+        )
+
+    def trade(number, size, maker, taker):
+        return TradeRow(0, number, 1, 1, 100, size, 0, bytes(20), bytes(20), maker, taker)
+
+    block(1, orders=[order(1, 10), order(2, 3)], trades=[trade(1, 3, 1, 2)],
+          closed=[OrderClosed(0, 2, "filled")])  # fmt: skip
+    block(2, orders=[order(3, 2), order(4, 9)], trades=[trade(2, 2, 1, 3), trade(3, 4, 1, 4)],
+          closed=[OrderClosed(0, 3, "filled"), OrderClosed(0, 4, "cancelled")])  # fmt: skip
+    block(3, orders=[order(5, 1)], trades=[trade(4, 1, 1, 5)],
+          closed=[OrderClosed(0, 5, "filled"), OrderClosed(0, 1, "filled")])  # fmt: skip
+    found = [index.order(0, number) for number in range(1, 6)]
+    assert [(row.filled, row.status) for row in found] == [
+        (10, "filled"), (3, "filled"), (2, "filled"), (4, "cancelled"), (1, "filled")
+    ]  # fmt: skip
+
+
+def test_more_fills_than_an_order_has_lots_are_refused(index, record_of):
+    record = record_of(0)
+    small = [row._replace(size=1) for row in record.orders]
+    with pytest.raises(IndexContradiction):
+        index.record_block(replace(record, orders=small))
+    assert index.newest() is None
 
 
 def test_a_transaction_keeps_what_it_did_first(index, record_of):
