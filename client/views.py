@@ -36,7 +36,9 @@ class Status(msgspec.Struct, frozen=True):
     """A node at one instant; `time_ms` is the newest block's time.
 
     `agreement_faults_max` and `fairness_faults_max` are how many validators may fail before
-    agreement, or the fairness of the order, is at risk.
+    agreement, or the fairness of the order, is at risk. `signing` is false for a gateway, and for
+    a validator that only watches for now; `passed_over` names validators that do not lead at
+    present, `accused` those that provably signed twice, in this epoch or the last.
     """
 
     name: str
@@ -59,6 +61,10 @@ class Status(msgspec.Struct, frozen=True):
     rollup: int
     peers: list[PeerView] = []
     mempool: int = 0
+    epoch: int = 0
+    signing: bool = False
+    passed_over: list[str] = []
+    accused: list[str] = []
 
 
 class BalanceView(msgspec.Struct, frozen=True):

@@ -237,6 +237,7 @@ class ReplicaDuties(ABC):
         if parent is None:
             return soonest + self._timing.idle_interval_ms
         unfinished = any(step.has_content for step in self._state.tree.branch(parent))
+        unfinished = unfinished or self._state.sequencer.has_backlog
         if unfinished or parent.ended or self._state.links.has_content(parent.frontier):
             return soonest
         return max(soonest, self._entered_ms + self._timing.idle_interval_ms)

@@ -1,10 +1,11 @@
 """From committed report links to one order of envelopes (PROTOCOL 3).
 
 An envelope becomes executable with the committed block at which more than two thirds of the
-power have reported it. Those that become executable together form a batch, ordered by the
+power have reported it. Those that become executable together are ordered by the
 power-weighted median of their positions in the validators' reports: each report is restricted
 to the batch, an envelope that a report lacks stands behind all others, and a tie is broken by a
-hash over the block, which no sender knows in advance.
+hash over the block, which no sender knows in advance. They queue behind those of earlier blocks;
+the first `BATCH_ITEMS_MAX` of the queue are the block's batch.
 
 The order is a function of committed links alone; the leader only chooses which links come.
 """
@@ -12,6 +13,7 @@ The order is a function of committed links alone; the leader only chooses which 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from consensus.block import Block
 from consensus.committee import Committee
@@ -20,7 +22,7 @@ from primitives.hashing import digest
 
 PENDING_HEIGHTS_MAX = 4_000  # an envelope without a quorum of reporters is forgotten after these
 WAITING_PER_AUTHOR_ITEMS_MAX = 50_000  # ids that only wait; an author's further ones do not count
-BATCH_ITEMS_MAX = 256  # more that are ready wait for the next block: a batch stays one IPLD block
+BATCH_ITEMS_MAX = 500  # more that are ready wait for the next block: a batch stays one IPLD block
 SEQUENCED_HEIGHTS_MAX = 20_000  # a late report of an executed envelope is recognised this long
 _TIE_DOMAIN = "outcry/sequence-tie/1"
 
@@ -46,7 +48,8 @@ class Sequencer:
     def __init__(self, committee: Committee) -> None:
         self._committee = committee
         self._pending: dict[bytes, _Reports] = {}
-        self._ready: dict[bytes, None] = {}
+        self._fresh: dict[bytes, None] = {}
+        self._queue: dict[bytes, None] = {}
         self._waiting = [0] * len(committee)
         self._first_seen: deque[tuple[int, bytes]] = deque()
         self._positions = [0] * len(committee)
@@ -90,9 +93,11 @@ class Sequencer:
         """Count the links of a committed block; the batch that it makes executable, in order."""
         for link in block.links:
             self._count_link(link, block.height)
-        batch = self._order(list(self._ready), block.cid)[:BATCH_ITEMS_MAX]
+        self._queue.update(dict.fromkeys(self._order(list(self._fresh), block.cid)))
+        self._fresh.clear()
+        batch = tuple(islice(self._queue, BATCH_ITEMS_MAX))
         for item in batch:
-            del self._ready[item]
+            del self._queue[item]
             self._drop(item)
         self._remember(block.height, batch)
         self._forget_old(block.height)
@@ -102,10 +107,15 @@ class Sequencer:
         """Begin a new tally: the validators of the epoch report anew what has no place yet."""
         self._committee = committee
         self._pending.clear()
-        self._ready.clear()
+        self._queue.clear()
         self._first_seen.clear()
         self._waiting = [0] * len(committee)
         self._positions = [0] * len(committee)
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether envelopes have their place and wait for room in a batch."""
+        return bool(self._queue)
 
     def statistics(self) -> SequencerStatistics:
         return SequencerStatistics(len(self._pending), len(self._sequenced), self._count)
@@ -127,8 +137,9 @@ class Sequencer:
             reports.places[author] = place
             reports.authors |= mark
             self._waiting[author] += 1
-            if self._committee.is_quorum(self._committee.power_of(reports.authors)):
-                self._ready[item] = None
+            ready = self._committee.is_quorum(self._committee.power_of(reports.authors))
+            if ready and item not in self._queue:
+                self._fresh[item] = None
 
     def _drop(self, item: bytes) -> None:
         reports = self._pending.pop(item, None)
@@ -169,5 +180,5 @@ class Sequencer:
             self._sequenced.difference_update(self._history.popleft()[1])
         while self._first_seen and self._first_seen[0][0] < height - PENDING_HEIGHTS_MAX:
             item = self._first_seen.popleft()[1]
-            if item not in self._ready:
+            if item not in self._queue:
                 self._drop(item)

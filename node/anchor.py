@@ -15,15 +15,19 @@ import trio
 from consensus import CheckpointCertificate, Committee, Observed
 from exchange import Deposit, Observation, Rollup
 from exchange.network import NetworkGenesis
+from node.config import EvmSection
 from node.driver import Driver
 from node.wire import ROLLUP_SIGNATURE_BYTES_MAX, NodeKind, RollupSignature
 from p2p import Network
 from primitives import codec
 from primitives.faults import LocalFault, RemoteFault
+from primitives.secp256k1 import checksum_address
 from settlement import (
     Chain,
+    Deployment,
     Receipt,
     RollupStatement,
+    TokenDeployment,
     recover_rollup_signer,
     sign_rollup,
 )
@@ -355,3 +359,20 @@ class Anchor:
             self._counts["sent"],
             self._counts["failures"],
         )
+
+
+def open_chain(evm: EvmSection, genesis: NetworkGenesis, key: bytes | None) -> Chain:
+    """The chain that holds this network's money; `key` is None for a node that does not sign."""
+    tokens = [
+        TokenDeployment(
+            token.symbol, checksum_address(contract.address), token.decimals, contract.scale
+        )
+        for token, contract in zip(genesis.exchange.tokens, genesis.contracts, strict=True)
+    ]
+    deployment = Deployment(
+        genesis.exchange.chain_id,
+        checksum_address(genesis.vault),
+        tokens,
+        genesis.vault_block,
+    )
+    return Chain(evm.endpoints, deployment, key=key, confirmations=evm.confirmations)

@@ -153,15 +153,20 @@ class Intake:
 
     # From others
 
-    async def on_packed(self, payload: bytes) -> None:
-        """Take envelopes that another node hands on.
+    def unpack(self, payload: bytes) -> list[bytes]:
+        """The envelopes in what another validator hands on that are not at hand.
 
-        From: a validator over its stream, or anybody by gossip.
-        Checks: shape; each envelope's bytes and signature.
-        Effects: valid ones are kept and reported; wrong ones are counted and dropped.
+        From: a validator over its stream.
+        Checks: shape, room.
+        Effects: none; `take` verifies and keeps them.
         Errors: `Malformed`, `Oversized`.
         """
-        fresh = self._fresh(payload)
+        return self._fresh(payload)
+
+    async def take(self, wires: list[bytes]) -> None:
+        """Verify what was unpacked, of any number of messages, in one go: valid envelopes are
+        kept and reported, wrong ones are counted and dropped."""
+        fresh = list(dict.fromkeys(wires))
         if fresh:
             self._keep(fresh, await self._verify(fresh, admit))
 
@@ -171,7 +176,7 @@ class Intake:
 
         From: anybody.
         Checks: shape, bytes, signature, and whether the exchange would take each one now.
-        Effects: as `on_packed`.
+        Effects: as `take`.
         Errors: `Malformed`, `Oversized`.
         """
         fresh = self._fresh(payload)

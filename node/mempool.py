@@ -15,6 +15,7 @@ from exchange import Admitted, Refused
 ENVELOPES_ITEMS_MAX = 100_000  # more: refused with E494 until some are executed
 ENVELOPES_BYTES_MAX = 128 << 20  # likewise
 EXECUTED_HEIGHTS_MAX = 400  # an executed envelope is handed out this long, then its batch is
+EXECUTED_ITEMS_MAX = 20_000  # more executed ones: the oldest go earlier, so that they fill no room
 WAITING_HEIGHTS_MAX = 8_000  # an envelope that no block ordered is dropped after these
 
 
@@ -83,7 +84,10 @@ class Mempool:
                 self._done.add(envelope)
                 self._executed.append((height, envelope))
         dropped = []
-        while self._executed and self._executed[0][0] < height - EXECUTED_HEIGHTS_MAX:
+        while self._executed and (
+            self._executed[0][0] < height - EXECUTED_HEIGHTS_MAX
+            or len(self._executed) > EXECUTED_ITEMS_MAX
+        ):
             envelope = self._executed.popleft()[1]
             self._done.discard(envelope)
             dropped += self._drop(envelope)

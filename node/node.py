@@ -9,7 +9,6 @@ replayed, then the journal is taken, then the network opens; nothing is signed b
 
 import os
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
@@ -17,6 +16,7 @@ import structlog
 import trio
 
 from consensus import (
+    RESUME_KINDS,
     CheckpointCertificate,
     CheckpointReached,
     Commit,
@@ -28,21 +28,24 @@ from consensus import (
     LinkUp,
     Received,
     Replica,
+    ReplicaStatistics,
 )
-from exchange import Exchange, Rollup
+from exchange import Exchange, Rollup, envelope_id
 from exchange.network import NetworkGenesis
 from exchange.receipt import Receipt
-from node.anchor import ROLLUP_KIND, Anchor
+from node import vitals
+from node.anchor import ROLLUP_KIND, Anchor, open_chain
 from node.config import Config
-from node.driver import ENVELOPE_KIND, Driver
+from node.driver import Driver
 from node.faults import KeysMismatch
 from node.feed import Feed
+from node.flush import ENVELOPE_KIND
 from node.genesis import agreement
 from node.intake import Intake
 from node.keys import NodeKeys
 from node.ledger import Ledger
 from node.mempool import Mempool
-from node.metrics import Metric, from_statistics
+from node.metrics import Metric
 from node.recording import EXECUTED
 from node.status import (
     CheckpointView,
@@ -51,6 +54,7 @@ from node.status import (
     EvmView,
     PeerView,
     Status,
+    software_version,
 )
 from node.sync import Sync
 from node.talk import Talk
@@ -60,8 +64,6 @@ from primitives.anchors import withdrawal_leaf
 from primitives.codec import Oversized
 from primitives.faults import RemoteFault
 from primitives.keccak_tree import proof as keccak_proof
-from primitives.secp256k1 import checksum_address
-from settlement import Chain, Deployment, TokenDeployment
 from settlement import Receipt as ChainReceipt
 from storage import Index, Journal
 
@@ -111,6 +113,7 @@ class Node:
             on_rollup=self._on_rollup,
             on_keys=lambda changed: self.talk.recheck(changed),
         )
+        self._names = [item.name for item in genesis.validators]
         peer_ids = [item.peer_id for item in genesis.validators]
         self.sync = Sync(network, self.replica, self.mempool, index, peer_ids, self.network)
         self.intake = Intake(
@@ -132,6 +135,7 @@ class Node:
         self.driver: Driver | None = None
         self.anchor: Anchor | None = None
         self._nursery: trio.Nursery | None = None
+        self._journal: Journal | None = None
 
     def _validator_number(self) -> int | None:
         """This node's index among the validators; None for a gateway. Errors: `KeysMismatch`."""
@@ -152,6 +156,7 @@ class Node:
         self, journal: Journal | None, task_status: Any = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Recover, then work until cancelled. `started` comes once the recovery is done."""
+        self._journal = journal
         blocks = await trio.to_thread.run_sync(self.ledger.replay, self._replay_block)
         log.info("replayed", blocks=blocks, height=self.ledger.height)
         driver = Driver(
@@ -168,14 +173,29 @@ class Node:
         self.anchor = self._make_anchor(journal)
         entries = await trio.to_thread.run_sync(self._read_journal, journal)
         self.anchor.resume(entries.get(ROLLUP_KIND, {}))
-        effects = self.replica.resume(entries, driver.now_ms())
-        await self.intake.on_fetched(list(entries.get(ENVELOPE_KIND, {}).values()))
+        watch = journal is not None and journal.watch
+        effects = self.replica.resume(entries, driver.now_ms(), watch=watch)
+        held = driver.resume_envelopes(entries.get(ENVELOPE_KIND, {}))
+        waiting, executed = await trio.to_thread.run_sync(self._split_executed, held)
+        driver.envelopes_finished(executed)
+        await self.intake.on_fetched(waiting)
         for height, root in self.anchor.uncertified():
             driver.post(Executed(height, root, checkpoint=True))
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._start_tasks(nursery, driver, effects, self.anchor)
             task_status.started()
+
+    def _split_executed(self, wires: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """Those envelopes that wait to be executed, and the ids of those that storage has."""
+        waiting, executed = [], []
+        for wire in wires:
+            name = envelope_id(wire, self.network)
+            if self.index.transaction(name) is None:
+                waiting.append(wire)
+            else:
+                executed.append(name)
+        return waiting, executed
 
     def _replay_block(self, wire: bytes) -> Commit:
         """Replay a stored block, and remember the checkpoint that it carries."""
@@ -205,16 +225,17 @@ class Node:
     def _read_journal(self, journal: Journal | None) -> dict[str, dict[bytes, bytes]]:
         if journal is None:
             return {}
-        kinds = ("safety", "block", "proposal", "report", ENVELOPE_KIND, ROLLUP_KIND)
+        kinds = (*RESUME_KINDS, ENVELOPE_KIND, ROLLUP_KIND)
         return {kind: journal.read(kind) for kind in kinds}
 
     def _make_anchor(self, journal: Journal | None) -> Anchor:
+        secret = None if self._number is None else self._keys.evm
         anchor = Anchor(
-            self._make_chain(),
+            open_chain(self.config.evm, self.genesis, secret),
             self.genesis,
             self._committee,
             index=self._number,
-            secret=None if self._number is None else self._keys.evm,
+            secret=secret,
             journal=journal,
             poll_ms=self.config.evm.poll_ms,
             next_deposit=lambda: self.exchange.deposits.next_index,
@@ -226,27 +247,6 @@ class Node:
         for rollup, root in self._cut_rollups:
             anchor.cut(rollup, root)
         return anchor
-
-    def _make_chain(self) -> Chain:
-        genesis = self.genesis
-        tokens = [
-            TokenDeployment(
-                token.symbol, checksum_address(contract.address), token.decimals, contract.scale
-            )
-            for token, contract in zip(genesis.exchange.tokens, genesis.contracts, strict=True)
-        ]
-        deployment = Deployment(
-            genesis.exchange.chain_id,
-            checksum_address(genesis.vault),
-            tokens,
-            genesis.vault_block,
-        )
-        return Chain(
-            self.config.evm.endpoints,
-            deployment,
-            key=None if self._number is None else self._keys.evm,
-            confirmations=self.config.evm.confirmations,
-        )
 
     async def _read_frames(self) -> None:
         """What validators push; a wrong message costs its sender, never us."""
@@ -277,12 +277,23 @@ class Node:
             log.warning("envelopes_dropped", validator=sender, bytes=len(payload))
 
     async def _read_packed(self) -> None:
-        """Envelopes that validators push, one message after the other."""
-        async for payload, sender in self._packed:
+        """Envelopes that validators push: all that wait are verified in one go."""
+        async for first in self._packed:
+            wires: list[bytes] = []
+            for payload, sender in (first, *self._waiting_packed()):
+                try:
+                    wires += self.intake.unpack(payload)
+                except RemoteFault as fault:
+                    log.warning("message_refused", validator=sender, code=fault.code)
+            await self.intake.take(wires)
+
+    def _waiting_packed(self) -> Iterator[tuple[bytes, int]]:
+        """Messages with envelopes that came meanwhile, at most as many as may wait."""
+        for _ in range(PACKED_WAITING_ITEMS_MAX):
             try:
-                await self.intake.on_packed(payload)
-            except RemoteFault as fault:
-                log.warning("message_refused", validator=sender, code=fault.code)
+                yield self._packed.receive_nowait()
+            except trio.WouldBlock:
+                return
 
     async def _read_gossip(self) -> None:
         """Envelopes that gateways hand on."""
@@ -404,10 +415,10 @@ class Node:
         ]
         return keccak_proof(leaves, leaf)
 
-    def metrics(self) -> Iterator[Metric]:
+    async def metrics(self) -> list[Metric]:
         """Every number that a part of this node keeps, for Prometheus."""
+        replica, names = self.replica.statistics(), self._names
         parts: dict[str, Any] = {
-            "consensus": self.replica,
             "ledger": self.ledger,
             "mempool": self.mempool,
             "intake": self.intake,
@@ -415,14 +426,26 @@ class Node:
             "chat": self.talk,
             "feed": self.feed,
             "p2p": self._p2p,
-            "index": self.index,
             "exchange": self.exchange,
             "driver": self.driver,
             "anchor": self.anchor,
         }
-        for name, part in parts.items():
-            if part is not None:
-                yield from from_statistics(f"outcry_{name}", part.statistics())
+        numbers = {name: part.statistics() for name, part in parts.items() if part is not None}
+        rss_bytes = psutil.Process().memory_info().rss
+        found = [*vitals.of_node(self.name, self.role, software_version(), rss_bytes)]
+        found += vitals.of_parts({"consensus": replica, **numbers})
+        is_validator = self._number is not None
+        found += vitals.of_peers(names, self._p2p.peers(), is_validator=is_validator)
+        if is_validator:
+            found += vitals.of_agreement(
+                names, replica, self.replica.accused, signing=self._is_signing(replica)
+            )
+        folder = self.config.path(self.config.node.data)
+        found += await trio.to_thread.run_sync(vitals.of_disk, self.index, self._journal, folder)
+        return found
+
+    def _is_signing(self, replica: ReplicaStatistics) -> bool:
+        return self._number is not None and self.driver is not None and not replica.silent
 
     def status(self) -> Status:
         replica = self.replica.statistics()
@@ -434,12 +457,14 @@ class Node:
         return Status(
             name=self.name,
             role=self.role,
-            version=_version(),
+            version=software_version(),
             network=self.network.hex(),
             pid=os.getpid(),
             rss_mb=round(psutil.Process().memory_info().rss / (1 << 20), 1),
             ready=self.is_ready,
+            signing=self._is_signing(replica),
             height=self.ledger.height,
+            epoch=replica.epoch,
             round=replica.round,
             time_ms=self.ledger.time_ms,
             root=self.exchange.root.hex(),
@@ -449,6 +474,8 @@ class Node:
             validators=members,
             agreement_faults_max=(members - 1) // 3,
             fairness_faults_max=(members - 1) // 4,
+            passed_over=[vitals.named(self._names, item) for item in replica.passed_over],
+            accused=[vitals.named(self._names, item) for item in self.replica.accused],
             peers_connected=sum(peer.connected for peer in peers),
             peers=[
                 PeerView(peer.peer_id, peer.validator, peer.connected, peer.address or "")
@@ -463,10 +490,3 @@ class Node:
             rollup=0 if anchor is None else anchor.committed,
             mempool=self.mempool.statistics().waiting,
         )
-
-
-def _version() -> str:
-    try:
-        return version("outcry")
-    except PackageNotFoundError:
-        return "0"

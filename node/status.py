@@ -1,5 +1,7 @@
 """What a node says of itself, and of an envelope, to whoever asks."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 import msgspec
 
 
@@ -32,6 +34,10 @@ class Status(msgspec.Struct, frozen=True):
     agreement_faults_max   validators that may fail before agreement is at risk: n > 3f
     fairness_faults_max    validators that may fail before fair order is at risk: n > 4f
     ready                  takes orders: it follows the chain and is not catching up
+    signing                votes and reports; false for a gateway, and for a validator whose journal
+                           was imported or lost, or is ahead of its blocks, until an epoch begins
+    passed_over            validators, by name, that do not lead at present: their rounds failed
+    accused                validators, by name, that provably signed twice, this epoch or the last
     """
 
     name: str
@@ -41,7 +47,9 @@ class Status(msgspec.Struct, frozen=True):
     pid: int
     rss_mb: float
     ready: bool
+    signing: bool
     height: int
+    epoch: int
     round: int
     time_ms: int
     root: str
@@ -49,6 +57,8 @@ class Status(msgspec.Struct, frozen=True):
     validators: int
     agreement_faults_max: int
     fairness_faults_max: int
+    passed_over: list[str]
+    accused: list[str]
     peers_connected: int
     peers: list[PeerView]
     evm: EvmView
@@ -81,3 +91,11 @@ class ClaimView(msgspec.Struct, frozen=True):
     proof: list[str]
     claimable: bool
     claimed: bool
+
+
+def software_version() -> str:
+    """The version of what is installed; "0" in a tree that is not."""
+    try:
+        return version("outcry")
+    except PackageNotFoundError:
+        return "0"

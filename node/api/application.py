@@ -30,9 +30,17 @@ from node.api.openapi import openapi_document
 from node.api.route import QUERY_THREADS_MAX, Call, Nothing, Route, Services
 from node.api.settlement import SETTLEMENT_ROUTES
 from node.api.stream import Streams
-from node.metrics import Metric, from_statistics
+from node.metrics import Metric, Shown, from_statistics
 
 STREAM_PATH: Final = "/v1/stream"
+_DOOR: Final = Shown(
+    frozenset({"answers", "by_status", "by_code", "guarded"}),
+    {"by_status": "status", "by_code": "code"},
+)
+_ALLOWANCE: Final = Shown(frozenset({"refused_requests", "refused_envelopes"}))
+_STREAMS: Final = Shown(
+    frozenset({"changes", "feeds_lost", "received", "ended"}), {"ended": "code"}
+)
 
 Source = Callable[[], Iterable[Metric]]
 
@@ -95,9 +103,9 @@ class Application:
             self.streams.stop()
 
     def _metrics(self) -> Iterator[Metric]:
-        yield from from_statistics("outcry_api", self.door.statistics())
-        yield from from_statistics("outcry_api_allowance", self.allowance.statistics())
-        yield from from_statistics("outcry_api_stream", self.streams.statistics())
+        yield from from_statistics("outcry_api", self.door.statistics(), _DOOR)
+        yield from from_statistics("outcry_api_allowance", self.allowance.statistics(), _ALLOWANCE)
+        yield from from_statistics("outcry_api_stream", self.streams.statistics(), _STREAMS)
 
 
 def _by_path(routes: Sequence[Route]) -> dict[str, dict[str, Route]]:

@@ -1,6 +1,5 @@
 """What the API uses of a node. `node.Node` satisfies it by its shape alone."""
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from chat import ChatService
@@ -46,7 +45,8 @@ class NodeFace(Protocol):
 
     def status(self) -> Status: ...
 
-    def metrics(self) -> Iterable[Metric]: ...
+    async def metrics(self) -> list[Metric]:
+        """Every number that a part of this node keeps."""
 
     async def submit(self, wires: list[bytes]) -> list[Receipt | RemoteFault]:
         """A signed receipt or a fault for each envelope, in order."""

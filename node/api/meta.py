@@ -38,7 +38,7 @@ async def read_genesis(call: Call[Nothing, Nothing]) -> Any:
 
 
 async def read_metrics(call: Call[Nothing, Nothing]) -> Response:
-    metrics = [*call.node.metrics(), *call.services.metrics()]
+    metrics = [*await call.node.metrics(), *call.services.metrics()]
     return Response(exposition(metrics), media_type=METRICS_CONTENT_TYPE)
 
 

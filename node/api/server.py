@@ -34,7 +34,7 @@ from node.api.face import NodeFace
 from node.api.refusals import Refused, headers_of, refusal_of
 from node.api.route import JSON
 from node.faults import ConfigInvalid, NotReady
-from node.metrics import Metric, from_statistics
+from node.metrics import Metric, Shown, from_statistics
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +61,9 @@ class ServerStatistics:
     turned_away: int
     timed_out: int
     guarded: int
+
+
+_SHOWN: Final = Shown(frozenset({"accepted", "turned_away", "timed_out", "guarded"}))
 
 
 class _ServerLog(Logger):
@@ -140,7 +143,7 @@ class Server:
             connections.cancel_scope.cancel()
 
     def metrics(self) -> Iterator[Metric]:
-        yield from from_statistics("outcry_api_server", self.statistics())
+        yield from from_statistics("outcry_api_server", self.statistics(), _SHOWN)
 
     def statistics(self) -> ServerStatistics:
         counts = self._counts

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,7 +136,14 @@ def test_a_key_is_authorized_and_revoked(trade: Outcry, make_wallet: Callable[[s
 def test_status_is_told_as_text_and_as_json(trade: Outcry, network: SingleNode) -> None:
     told = trade("status", "--ready", "--json")
     assert told["network"] == network.bank.genesis.network_id().hex()
-    assert "takes orders" in trade("status").out
+    assert told["signing"] is True
+    assert told["epoch"] >= 1
+    assert told["passed_over"] == told["accused"] == []
+    shown = trade("status").out
+    assert "takes orders" in shown
+    assert re.search(r"^signing +yes$", shown, re.MULTILINE)
+    assert re.search(r"^height +\d+ \(epoch \d+, round \d+\)$", shown, re.MULTILINE)
+    assert re.search(r"^accused +nobody$", shown, re.MULTILINE)
 
 
 def test_an_account_that_never_deposited_is_refused(trade: Outcry) -> None:

@@ -42,8 +42,10 @@ from consensus.faults import (
     RootMismatch,
     RoundTooFar,
     UnknownValidator,
+    WrongEpoch,
 )
 from consensus.report import sign_link
+from consensus.sequencer import BATCH_ITEMS_MAX
 from primitives import codec
 from primitives.codec import Malformed, Oversized
 from tests.consensus.world import GENESIS_CID, NETWORK, World
@@ -394,11 +396,11 @@ def test_a_gap_in_reports_is_asked_for_at_a_bounded_rate():
 
 def test_a_batch_is_bounded_and_the_rest_comes_with_the_next_block():
     world = World(seed=25)
-    names = {world.submit(b"many %d" % number) for number in range(700)}
-    world.run_until(lambda: min(map(len, world.sequences())) == 700)
+    names = {world.submit(b"many %d" % number) for number in range(1_200)}
+    world.run_until(lambda: min(map(len, world.sequences())) == 1_200)
     world.assert_agreement()
     assert set(world.sequences()[0]) == names
-    assert max(len(batch) for batch in world.members[0].batches) == 256
+    assert max(len(batch) for batch in world.members[0].batches) == BATCH_ITEMS_MAX
 
 
 def test_checkpoint_signatures_are_repeated_to_who_comes_back():
@@ -415,3 +417,9 @@ def test_checkpoint_signatures_are_repeated_to_who_comes_back():
     world.run_for(500)
     certified = {c.height for member in world.members for c in member.checkpoints}
     assert lost in certified or lost - 1 in certified
+
+
+def test_what_is_signed_for_an_epoch_that_nobody_knows_is_refused(world):
+    link = sign_link(world.keys[2], NETWORK, 7, 2, 1, bytes(32), [], 1, b"")
+    with pytest.raises(WrongEpoch):
+        give(world, Kind.PROPOSAL, proposal(world, link_wires=[codec.encode(link)]).wire)

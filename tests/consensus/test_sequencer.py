@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ def plain_median(values, powers):
 
 def plain_batches(blocks, powers):
     """All links so far, read again for every block; quadratic, and nothing to get wrong."""
-    done, out = set(), []
+    queue, seen_ready, out = [], set(), []
     for count in range(1, len(blocks) + 1):
         places = [{} for _ in powers]
         for links in blocks[:count]:
@@ -35,7 +36,7 @@ def plain_batches(blocks, powers):
         ready = [
             name
             for name in NAMES
-            if name not in done
+            if name not in seen_ready
             and 3 * sum(p for p, seen in zip(powers, places, strict=True) if name in seen)
             > 2 * sum(powers)
         ]
@@ -47,9 +48,10 @@ def plain_batches(blocks, powers):
                 ranks.append((listed.index(name) if name in seen else len(ready), author))
             tie = digest("outcry/sequence-tie/1", NETWORK, block_id(count - 1), name)
             key[name] = (plain_median(ranks, powers), tie)
-        batch = sorted(ready, key=key.get)[:BATCH_ITEMS_MAX]
-        done.update(batch)
-        out.append(tuple(batch))
+        seen_ready.update(ready)
+        queue += sorted(ready, key=key.get)
+        out.append(tuple(queue[:BATCH_ITEMS_MAX]))
+        del queue[:BATCH_ITEMS_MAX]
     return out
 
 
@@ -81,3 +83,25 @@ def test_batches_are_those_of_the_plain_count(history):
         assert new & set(batch) <= set(voted_on), "what is executed was at hand at the vote"
         batches.append(batch)
     assert batches == plain_batches(blocks, powers)
+
+
+@given(histories())
+@settings(max_examples=50)
+def test_a_small_batch_leaves_the_rest_in_its_place(history):
+    powers, blocks = history
+    committee = Committee(NETWORK, 1, [Validator(bytes(32), power) for power in powers])
+
+    def run(batch_max):
+        sequencer, out = Sequencer(committee), []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("consensus.sequencer.BATCH_ITEMS_MAX", batch_max)
+            for number, links in enumerate([*blocks, *[[]] * len(NAMES)]):
+                made = [SimpleNamespace(author=a, items=items) for a, items in links]
+                block = SimpleNamespace(links=made, cid=block_id(number), height=number + 1)
+                batch = sequencer.commit(block)
+                assert len(batch) <= batch_max
+                out += batch
+            assert not sequencer.has_backlog
+        return out
+
+    assert run(1) == run(BATCH_ITEMS_MAX)

@@ -228,7 +228,9 @@ class LocalNode:
             pid=os.getpid(),
             rss_mb=1.5,
             ready=self.is_ready,
+            signing=True,
             height=self.ledger.height,
+            epoch=1,
             round=self.ledger.height,
             time_ms=self.ledger.time_ms,
             root=self.exchange.root.hex(),
@@ -236,6 +238,8 @@ class LocalNode:
             validators=1,
             agreement_faults_max=0,
             fairness_faults_max=0,
+            passed_over=[],
+            accused=[],
             peers_connected=0,
             peers=[],
             evm=EvmView(False, 0, 0, self.exchange.deposits.next_index),
@@ -243,9 +247,13 @@ class LocalNode:
             mempool=self.mempool.statistics().waiting,
         )
 
-    def metrics(self) -> Iterator[Metric]:
-        for name in ("exchange", "mempool", "ledger", "intake", "chat", "feed", "index"):
-            yield from from_statistics(f"outcry_{name}", getattr(self, name).statistics())
+    async def metrics(self) -> list[Metric]:
+        parts = ("exchange", "mempool", "ledger", "intake", "chat", "feed", "index")
+        return [
+            metric
+            for name in parts
+            for metric in from_statistics(f"outcry_{name}", getattr(self, name).statistics())
+        ]
 
 
 class World:

@@ -262,7 +262,7 @@ def test_a_mistake_of_the_node_is_told_without_its_details(api, client, monkeypa
     assert "division" not in response.text
     monkeypatch.undo()
     alive(client)
-    assert re.search(r"^outcry_api_guarded [1-9]", client.get("/metrics").text, re.MULTILINE)
+    assert re.search(r"^outcry_api_guarded_total [1-9]", client.get("/metrics").text, re.MULTILINE)
 
 
 def test_a_slow_answer_is_given_up_with_its_outcome_unknown(api, client, monkeypatch):

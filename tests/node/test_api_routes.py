@@ -281,7 +281,7 @@ def test_metrics_are_prometheus_text(client):
     text = client.get("/metrics").text
     assert re.search(r"^outcry_exchange_height \d", text, re.MULTILINE)
     assert re.search(r"^outcry_api_server_connections \d", text, re.MULTILINE)
-    assert re.search(r'^outcry_api_by_status\{key="200"\} \d', text, re.MULTILINE)
+    assert re.search(r'^outcry_api_by_status_total\{status="200"\} \d', text, re.MULTILINE)
 
 
 def test_head_is_answered_without_a_body(client):

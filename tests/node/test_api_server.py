@@ -74,7 +74,7 @@ async def until(stream, end=b"\r\n\r\n"):
 async def numbers(world):
     async with httpx.AsyncClient(base_url=world.url, trust_env=False) as client:
         text = (await client.get("/metrics")).text
-    found = re.findall(r"^outcry_api_server_(\w+) ([\d.]+)", text, re.MULTILINE)
+    found = re.findall(r"^outcry_api_server_(\w+?)(?:_total)? ([\d.]+)", text, re.MULTILINE)
     return {name: float(value) for name, value in found}
 
 

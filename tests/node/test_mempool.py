@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import Refused
-from node.mempool import EXECUTED_HEIGHTS_MAX, WAITING_HEIGHTS_MAX, Mempool
+from node.mempool import (
+    EXECUTED_HEIGHTS_MAX,
+    EXECUTED_ITEMS_MAX,
+    WAITING_HEIGHTS_MAX,
+    Mempool,
+)
 from node.wire import PACKED_BYTES_MAX, PACKED_ITEMS_MAX, pack
 
 
@@ -62,3 +67,12 @@ def test_packing_keeps_order_and_bounds(wires):
     for group in groups:
         assert 0 < len(group) <= PACKED_ITEMS_MAX
         assert len(group) == 1 or sum(map(len, group)) <= PACKED_BYTES_MAX
+
+
+def test_executed_envelopes_never_fill_the_room_for_waiting_ones():
+    mempool = Mempool()
+    names = [hold(mempool, number, 0) for number in range(EXECUTED_ITEMS_MAX + 10)]
+    dropped = mempool.executed(names, 1)
+    assert dropped == names[:10]
+    assert mempool.statistics().envelopes == EXECUTED_ITEMS_MAX
+    assert mempool.statistics().waiting == 0
