@@ -26,6 +26,7 @@ from consensus.checkpoint import check_checkpoint_certificate as check_checkpoin
 from consensus.committee import Committee as Committee
 from consensus.committee import Signer as Signer
 from consensus.committee import Validator as Validator
+from consensus.effects import EPOCH_KIND as EPOCH_KIND
 from consensus.effects import ONCE_KINDS as ONCE_KINDS
 from consensus.effects import RESUME_KINDS as RESUME_KINDS
 from consensus.effects import Broadcast as Broadcast
@@ -48,6 +49,9 @@ from consensus.effects import Received as Received
 from consensus.effects import Send as Send
 from consensus.effects import Tick as Tick
 from consensus.effects import WatchEnded as WatchEnded
+from consensus.epoch_start import EpochStart as EpochStart
+from consensus.epoch_start import decode_epoch_start as decode_epoch_start
 from consensus.evidence import Evidence as Evidence
 from consensus.evidence import Slot as Slot
+from consensus.sequencer import SEQUENCED_HEIGHTS_MAX as SEQUENCED_HEIGHTS_MAX
 from consensus.timing import Timing as Timing

@@ -1,7 +1,7 @@
 """What a replica does of its own accord: reporting, proposing, leaving rounds, checkpoints."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from consensus._meter import Meter
 from consensus._safety import slot_key
@@ -26,6 +26,7 @@ from consensus.effects import (
     Persist,
     Send,
 )
+from consensus.epoch_start import decode_epoch_start
 from consensus.evidence import Evidence
 from consensus.faults import ConsensusFault, Equivocation, JournalContradiction
 from consensus.frontier import block_time
@@ -105,6 +106,20 @@ class ReplicaDuties(ABC):
         Errors: `JournalContradiction` when it does not follow the one before.
         """
         return self._state.replay(wire)
+
+    def begin_at(self, start: bytes, sequenced: Iterable[tuple[int, bytes]]) -> int:
+        """Begin with an epoch's start from the journal instead of the genesis, before `replay`.
+
+        `sequenced` are (height, id) of the envelopes executed up to it, ascending, at least those
+        of the last `SEQUENCED_HEIGHTS_MAX` heights. Returns the height of the start block.
+        Errors: `JournalContradiction`.
+        """
+        try:
+            record = decode_epoch_start(start)
+        except (codec.Malformed, codec.Oversized) as fault:
+            raise JournalContradiction(f"no start of an epoch: {fault.sentence}") from fault
+        self._state.begin_at(record, sequenced)
+        return record.height
 
     def resume(self, journal: Journal, now_ms: int, *, watch: bool = False) -> list[Effect]:
         """Take the journal's entries by kind, and begin.

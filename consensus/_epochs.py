@@ -40,6 +40,19 @@ class Epochs:
             del self._committees[self._began.pop(0)[1]]
         return committee
 
+    def resume(self, epoch: int, height: int, before: int) -> None:
+        """Go to `epoch`, which begins above `height`; the one before it began above `before`."""
+        while self.current.epoch < epoch - 1:
+            self.current = self.current.next()
+        self._committees = {self.current.epoch: self.current}
+        self._began = [(before, self.current.epoch)]
+        self.begin(height)
+
+    @property
+    def before(self) -> int:
+        """The height above which the epoch before the current one began."""
+        return self._began[-2][0] if len(self._began) > 1 else 0
+
     def committee(self, epoch: int) -> Committee:
         """Errors: `WrongEpoch` for one to come, or one that is long over."""
         committee = self._committees.get(epoch)

@@ -11,6 +11,7 @@ from consensus.block import Block, decode_block
 from consensus.certificate import QuorumCertificate, check_quorum
 from consensus.checkpoint import CheckpointCertificate
 from consensus.effects import (
+    EPOCH_KIND,
     ChainArrived,
     Effect,
     Entry,
@@ -267,10 +268,7 @@ class Replica(Agreement):
             self._watch = None
             state.hear(EpochBegan.FRESH)
             self._pending.append(WatchEnded())
-        if not state.silent:
-            key = over.to_bytes(_EPOCH_BYTES, "big")
-            entries = (Entry(HANDOVER_KIND, key, handover), state.safety.entry())
-            self._pending.append(Persist(entries))
+        self._pending.append(Persist(self._begun(over, handover)))
         self._orphans = {c: b for c, b in self._orphans.items() if b.epoch > over}
         self._first_proposals.clear()
         self._links_wanted_ms.clear()
@@ -278,6 +276,18 @@ class Replica(Agreement):
         self._proposed_round = self._given_up = 0
         self._entered_ms = self._last_block_ms = now_ms
         self._timeout_sent_ms = self._held = None
+
+    def _begun(self, over: int, handover: bytes) -> tuple[Entry, ...]:
+        """What must be durable before anything is signed in the epoch that has begun."""
+        state = self._state
+        entries = [Entry(HANDOVER_KIND, over.to_bytes(_EPOCH_BYTES, "big"), handover)]
+        start = state.epoch_start()
+        if start is not None:
+            key = start.epoch.to_bytes(_EPOCH_BYTES, "big")
+            entries.append(Entry(EPOCH_KIND, key, codec.encode(start)))
+        if not state.silent:  # otherwise the journal's own state stays
+            entries.append(state.safety.entry())
+        return tuple(entries)
 
     def _meet_epoch(self, epoch: int, sender: int, now_ms: int) -> list[Effect]:
         """A message of another epoch came. Who is behind gets the proof; if it is this
@@ -291,6 +301,11 @@ class Replica(Agreement):
         return [] if handover is None else [Send(sender, Kind.HANDOVER, handover)]
 
     # Questions
+
+    @property
+    def height(self) -> int:
+        """The newest committed height."""
+        return self._state.tree.tip.height
 
     @property
     def newest_checkpoint(self) -> CheckpointCertificate | None:

@@ -1,7 +1,7 @@
 """All that a replica knows, and how it is brought back after a restart."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from consensus._collectors import TimeoutCollector, VoteCollector
@@ -16,6 +16,7 @@ from consensus.certificate import QuorumCertificate, TimeoutCertificate, genesis
 from consensus.checkpoint import CheckpointCollector
 from consensus.committee import Committee, Signer
 from consensus.effects import Commit
+from consensus.epoch_start import Accused, EpochStart, Turns
 from consensus.faults import BadBlock, BadReport, JournalContradiction
 from consensus.frontier import Frontier, extend, first_frontier
 from consensus.handover import decode_handover, end_of
@@ -144,6 +145,7 @@ class ReplicaState:
             ended=False,
             block=None,
         )
+        self._root = root
         self.tree = BlockTree(root)
         self.links = LinkPool(committee, frontier)
         self.votes = VoteCollector(committee)
@@ -167,6 +169,36 @@ class ReplicaState:
             self.hear(EpochBegan.OF_JOURNAL)
         self._resume_report()
         return commits
+
+    def epoch_start(self) -> EpochStart | None:
+        """The current epoch's start, None for the first epoch, which has the genesis."""
+        beginning, root = self.beginning, self._root
+        if beginning.handover is None:
+            return None
+        return EpochStart(
+            epoch=self.committee.epoch,
+            block=beginning.cid,
+            height=root.height,
+            time_ms=beginning.time_ms,
+            end_round=beginning.end_round,
+            before=self.epochs.before,
+            handover=beginning.handover,
+            checkpoint_height=root.checkpoint_height,
+            accused=[Accused(*item) for item in sorted(root.accused)],
+            standing=[Turns(item.count, item.until) for item in root.standing],
+        )
+
+    def begin_at(self, start: EpochStart, sequenced: Iterable[tuple[int, bytes]]) -> None:
+        """Begin with an epoch's start instead of the genesis."""
+        self.epochs.resume(start.epoch, start.height, start.before)
+        beginning = Beginning(start.block, start.time_ms, start.end_round, start.handover)
+        accused = frozenset((item.epoch, item.signer) for item in start.accused)
+        standing = start.leaders_standing()
+        self._begin(beginning, start.height, start.checkpoint_height, accused, standing)
+        self.sequencer.start_epoch(self.committee)
+        self.sequencer.remember(sequenced)
+        if self.reporter is not None:
+            self.reporter.start_epoch(self.committee.epoch, self._at_hand)
 
     # Blocks
 

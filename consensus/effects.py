@@ -36,7 +36,8 @@ class Entry:
 
 
 ONCE_KINDS = frozenset({"vote", "timeout", "proposal", "report", "checkpoint"})
-RESUME_KINDS = ("safety", "block", "proposal", "report", "handover")
+EPOCH_KIND = "epoch"
+RESUME_KINDS = ("safety", "block", "proposal", "report", "handover", EPOCH_KIND)
 """Kinds of journal entries that `Replica.resume` wants to see."""
 
 

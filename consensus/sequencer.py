@@ -13,7 +13,7 @@ The order is a function of committed links alone; the leader only chooses which 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 
 from consensus.block import Block
 from consensus.committee import Committee
@@ -111,6 +111,12 @@ class Sequencer:
         self._first_seen.clear()
         self._waiting = [0] * len(committee)
         self._positions = [0] * len(committee)
+
+    def remember(self, sequenced: Iterable[tuple[int, bytes]]) -> None:
+        """Know (height, id) of envelopes that have their place from before, in ascending order;
+        of the last `SEQUENCED_HEIGHTS_MAX` heights, all."""
+        for height, group in groupby(sequenced, key=lambda item: item[0]):
+            self._remember(height, tuple(name for _, name in group))
 
     @property
     def has_backlog(self) -> bool:

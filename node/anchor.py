@@ -17,6 +17,7 @@ from exchange import Deposit, Observation, Rollup
 from exchange.network import NetworkGenesis
 from node.config import EvmSection
 from node.driver import Driver
+from node.flush import ROLLUP_KIND
 from node.wire import ROLLUP_SIGNATURE_BYTES_MAX, NodeKind, RollupSignature
 from p2p import Network
 from primitives import codec
@@ -43,7 +44,6 @@ TURN_MS = 6_000  # how long a validator has for its turn before the next takes o
 COMMITTED_POLL_MS = 1_000  # how often the chain is asked while a rollup block is outstanding
 HEARTBEAT_MS = 10_000  # the chain's head, and deposits not credited yet, are reported this often
 FAILURE_PAUSE_MS_MAX = 10_000  # back-off stops growing here
-ROLLUP_KIND = "rollup"
 _NUMBER_BYTES = 8
 
 

@@ -1,7 +1,7 @@
 """What committed blocks do: executed in order, rows made of them, storage replayed. No waiting.
 
     execution = Execution(exchange, domain, on_result=...)
-    execution.replay(index, replica.replay)          # after a restart, before anything is signed
+    execution.replay(index)                          # after a restart
     wires, verdicts = gather(mempool, commit.batch, fetched, domain)
     done = execution.execute(commit.block, wires, verdicts)
     index.record_block(done.record)
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from consensus import Block, Commit
+from consensus import Block, decode_block
 from exchange import (
     Admitted,
     BlockInput,
@@ -40,6 +40,10 @@ OBSERVATION_BYTES_MAX = 16_384
 REPLAY_BLOCKS_PER_READ = 256
 
 Verdicts = tuple[Admitted | Refused, ...]
+
+
+def _nothing(_block: Block) -> None:
+    """Nobody wants to hear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,10 @@ class Execution:
         self._on_result = on_result
         self._previous: bytes | None = None
 
-    def replay(self, index: Index, replay_block: Callable[[bytes], Commit]) -> int:
+    def replay(self, index: Index, on_block: Callable[[Block], None] = _nothing) -> int:
         """Execute everything that storage holds again; the number of blocks.
 
-        `replay_block` takes a block's bytes and gives its batch (`Replica.replay`).
+        `on_block` hears of each of them.
         Errors: `StorageMismatch` when the result is not what was recorded.
         """
         count = 0
@@ -89,15 +93,16 @@ class Execution:
             wires = stored_wires(index, rows[0].height, len(rows), batches=False)
             batches = stored_wires(index, rows[0].height, len(rows), batches=True)
             for row, wire, data in zip(rows, wires, batches, strict=True):
-                self._replay_one(row, replay_block(wire), data)
+                block = decode_block(wire, self._network)
+                self._replay_one(row, block, data)
+                on_block(block)
                 count += 1
 
-    def _replay_one(self, row: BlockRow, commit: Commit, data: bytes) -> None:
+    def _replay_one(self, row: BlockRow, block: Block, data: bytes) -> None:
+        """The root binds the batch: other envelopes, or another order, give another one."""
         batch = decode_batch(data, self._network)
         verdicts = tuple(judge(item, self._domain) for item in batch.envelopes)
-        if tuple(item.id for item in verdicts) != commit.batch:
-            raise StorageMismatch(f"the batch stored at height {row.height} is another")
-        result = self._apply(commit.block, verdicts)
+        result = self._apply(block, verdicts)
         if result.root != row.root:
             raise StorageMismatch(f"height {row.height} gives another root than recorded")
         self._previous = row.batch

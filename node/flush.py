@@ -27,6 +27,7 @@ WRITE_ITEMS_MAX = 1_024  # groups forgotten in one transaction; more wait for th
 GROUP_BYTES_MAX = 1 << 20  # envelopes in one entry of the journal; more become several
 WRITE_BYTES_MAX = 8 << 20  # envelopes in one transaction; more take several
 JOURNAL_PRUNE_WRITES = 100  # old journal entries are removed once in so many writes
+ROLLUP_KIND = "rollup"  # own signatures of rollup blocks, by number
 ENVELOPE_KIND = "envelopes"
 KEPT_SLOTS_ITEMS: Mapping[str, int] = {
     "vote": 4_096,
@@ -36,6 +37,7 @@ KEPT_SLOTS_ITEMS: Mapping[str, int] = {
     "block": 128,
     "checkpoint": 4_096,
     "handover": 4,
+    "epoch": 4,
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import trio
 
-from consensus import Commit, Executed
+from consensus import Block, Commit, Executed
 from exchange import BlockResult, Exchange, Rollup
 from node.driver import Driver
 from node.execution import Execution, Verdicts, gather, missing
@@ -72,13 +72,13 @@ class Ledger:
         """The block time at `height`."""
         return self._execution.time_ms
 
-    def replay(self, replay_block: Callable[[bytes], Commit]) -> int:
+    def replay(self, on_block: Callable[[Block], None]) -> int:
         """Execute everything that storage holds again; the number of blocks.
 
-        `replay_block` takes a block's bytes and gives its batch (`Replica.replay`).
+        `on_block` hears of each of them.
         Errors: `StorageMismatch` when the result is not what was recorded.
         """
-        return self._execution.replay(self._index, replay_block)
+        return self._execution.replay(self._index, on_block)
 
     def _on_result(self, result: BlockResult) -> None:
         if result.rollup is not None:

@@ -8,8 +8,8 @@ replayed, then the journal is taken, then the network opens; nothing is signed b
 """
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import structlog
@@ -17,9 +17,9 @@ import trio
 
 from consensus import (
     RESUME_KINDS,
+    Block,
     CheckpointCertificate,
     CheckpointReached,
-    Commit,
     Effect,
     Executed,
     FetchChain,
@@ -34,19 +34,20 @@ from exchange import Exchange, Rollup, envelope_id
 from exchange.network import NetworkGenesis
 from exchange.receipt import Receipt
 from node import vitals
-from node.anchor import ROLLUP_KIND, Anchor, open_chain
 from node.config import Config
 from node.driver import Driver
 from node.faults import KeysMismatch
 from node.feed import Feed
-from node.flush import ENVELOPE_KIND
+from node.flush import ENVELOPE_KIND, ROLLUP_KIND
 from node.genesis import agreement
 from node.intake import Intake
 from node.keys import NodeKeys
 from node.ledger import Ledger
 from node.mempool import Mempool
 from node.metrics import Metric
+from node.packed import PackedLine
 from node.recording import EXECUTED
+from node.recovery import recover_replica
 from node.status import (
     CheckpointView,
     ClaimView,
@@ -58,21 +59,22 @@ from node.status import (
 )
 from node.sync import Sync
 from node.talk import Talk
-from node.wire import PACKED_BYTES_MAX, TOPIC_ENVELOPES, NodeKind
+from node.wire import TOPIC_ENVELOPES, NodeKind
 from p2p import Network
 from primitives.anchors import withdrawal_leaf
-from primitives.codec import Oversized
 from primitives.faults import RemoteFault
 from primitives.keccak_tree import proof as keccak_proof
-from settlement import Receipt as ChainReceipt
 from storage import Index, Journal
+
+if TYPE_CHECKING:  # web3 takes a second to import: voting does not wait for it
+    from node.anchor import Anchor
+    from settlement import Receipt as ChainReceipt
 
 log = structlog.get_logger(__name__)
 
 GATEWAY_POLL_MS = 200  # how often a gateway asks for new blocks
 CATCHING_UP_HEIGHTS = 50  # a node this far behind what it agreed on takes no orders
 WITHDRAWALS_ITEMS_MAX = 200  # claims in one answer
-PACKED_WAITING_ITEMS_MAX = 128  # messages with envelopes that wait; further ones are dropped
 RECENT_HEIGHT_MS_MAX = 30_000  # a gateway that heard of no block for so long takes no orders
 
 
@@ -123,19 +125,20 @@ class Node:
             network,
             signing,
             is_validator=self._number is not None,
-            height=lambda: self.ledger.height,
+            height=lambda: max(self.ledger.height, self._stored),
             is_ready=lambda: self.is_ready,
         )
         self.talk = Talk(genesis, index, network, self.feed, peer_ids)
         self.chat = self.talk.service
-        lines = trio.open_memory_channel[tuple[bytes, int]](PACKED_WAITING_ITEMS_MAX)
-        self._packed_sender, self._packed = lines
+        self._line = PackedLine()
         self._cut_rollups: list[tuple[Rollup, bytes]] = []
         self._checkpoints: list[CheckpointCertificate] = []
         self.driver: Driver | None = None
         self.anchor: Anchor | None = None
         self._nursery: trio.Nursery | None = None
         self._journal: Journal | None = None
+        self._stored = 0  # the height that storage holds at the start
+        self._recovered = False
 
     def _validator_number(self) -> int | None:
         """This node's index among the validators; None for a gateway. Errors: `KeysMismatch`."""
@@ -155,10 +158,15 @@ class Node:
     async def run(
         self, journal: Journal | None, task_status: Any = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Recover, then work until cancelled. `started` comes once the recovery is done."""
+        """Recover, then work until cancelled. `started` comes once the recovery is done.
+
+        The agreement comes back first and votes while storage is executed again.
+        """
         self._journal = journal
-        blocks = await trio.to_thread.run_sync(self.ledger.replay, self._replay_block)
-        log.info("replayed", blocks=blocks, height=self.ledger.height)
+        entries = await trio.to_thread.run_sync(self._read_journal, journal)
+        blocks = await trio.to_thread.run_sync(recover_replica, self.replica, self.index, entries)
+        self._stored = self.replica.height
+        log.info("agreement_recovered", blocks=blocks, height=self._stored)
         driver = Driver(
             self.replica,
             journal,
@@ -170,20 +178,22 @@ class Node:
         self.driver = self.sync.driver = self.intake.driver = self.ledger.driver = driver
         self.ledger.fetch = self.sync.fetch_batch
         self.sync.arrived = self.intake.on_fetched
-        self.anchor = self._make_anchor(journal)
-        entries = await trio.to_thread.run_sync(self._read_journal, journal)
-        self.anchor.resume(entries.get(ROLLUP_KIND, {}))
         watch = journal is not None and journal.watch
         effects = self.replica.resume(entries, driver.now_ms(), watch=watch)
         held = driver.resume_envelopes(entries.get(ENVELOPE_KIND, {}))
         waiting, executed = await trio.to_thread.run_sync(self._split_executed, held)
         driver.envelopes_finished(executed)
         await self.intake.on_fetched(waiting)
-        for height, root in self.anchor.uncertified():
-            driver.post(Executed(height, root, checkpoint=True))
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._start_tasks(nursery, driver, effects, self.anchor)
+            self._start_agreement(nursery, driver, effects)
+            blocks = await trio.to_thread.run_sync(self.ledger.replay, self._on_replayed)
+            log.info("replayed", blocks=blocks, height=self.ledger.height)
+            self.anchor = await self._make_anchor(journal)
+            self.anchor.resume(entries.get(ROLLUP_KIND, {}))
+            for height, root in self.anchor.uncertified():
+                driver.post(Executed(height, root, checkpoint=True))
+            self._start_execution(nursery, driver, self.anchor)
             task_status.started()
 
     def _split_executed(self, wires: list[bytes]) -> tuple[list[bytes], list[bytes]]:
@@ -197,28 +207,31 @@ class Node:
                 executed.append(name)
         return waiting, executed
 
-    def _replay_block(self, wire: bytes) -> Commit:
-        """Replay a stored block, and remember the checkpoint that it carries."""
-        commit = self.replica.replay(wire)
-        if commit.block.checkpoint is not None:
-            self._checkpoints.append(commit.block.checkpoint)
-        return commit
+    def _on_replayed(self, block: Block) -> None:
+        """Remember the checkpoint that a replayed block carries."""
+        if block.checkpoint is not None:
+            self._checkpoints.append(block.checkpoint)
 
-    def _start_tasks(
-        self, nursery: trio.Nursery, driver: Driver, effects: list[Effect], anchor: Anchor
+    def _start_agreement(
+        self, nursery: trio.Nursery, driver: Driver, effects: list[Effect]
     ) -> None:
+        """What voting needs. None of it looks at the exchange."""
         self.sync.serve()
-        self.talk.serve()
         nursery.start_soon(driver.run, effects)
-        nursery.start_soon(self.ledger.run, driver.commits)
         nursery.start_soon(self.sync.run, GATEWAY_POLL_MS if self._number is None else None)
         nursery.start_soon(self.intake.push)
+        nursery.start_soon(self._read_frames)
+        nursery.start_soon(self._line.run, self.intake)
+        nursery.start_soon(self._watch_links)
+
+    def _start_execution(self, nursery: trio.Nursery, driver: Driver, anchor: "Anchor") -> None:
+        """What needs the exchange as storage left it."""
+        self._recovered = True
+        self.talk.serve()
+        nursery.start_soon(self.ledger.run, driver.commits)
         nursery.start_soon(self.talk.run)
         nursery.start_soon(anchor.watch)
         nursery.start_soon(anchor.send)
-        nursery.start_soon(self._read_frames)
-        nursery.start_soon(self._read_packed)
-        nursery.start_soon(self._watch_links)
         if self._number is not None:
             nursery.start_soon(self._read_gossip)
 
@@ -228,10 +241,11 @@ class Node:
         kinds = (*RESUME_KINDS, ENVELOPE_KIND, ROLLUP_KIND)
         return {kind: journal.read(kind) for kind in kinds}
 
-    def _make_anchor(self, journal: Journal | None) -> Anchor:
+    async def _make_anchor(self, journal: Journal | None) -> "Anchor":
+        module = await trio.to_thread.run_sync(import_module, "node.anchor")
         secret = None if self._number is None else self._keys.evm
-        anchor = Anchor(
-            open_chain(self.config.evm, self.genesis, secret),
+        anchor: Anchor = module.Anchor(
+            module.open_chain(self.config.evm, self.genesis, secret),
             self.genesis,
             self._committee,
             index=self._number,
@@ -259,41 +273,12 @@ class Node:
 
     async def _on_message(self, kind: int, payload: bytes, sender: int) -> None:
         if kind == NodeKind.ENVELOPES:
-            self._queue_packed(payload, sender)
+            self._line.offer(payload, sender)
         elif kind == NodeKind.ROLLUP_SIGNATURE:
             if self.anchor is not None:
                 self.anchor.on_signature(payload, sender)
         elif self.driver is not None:
             await self.driver.post_received(Received(kind, payload, sender))
-
-    def _queue_packed(self, payload: bytes, sender: int) -> None:
-        """Envelopes wait in a line of their own, so that checking their signatures never delays
-        a vote; what does not fit is dropped, and fetched by id where it is needed."""
-        if len(payload) > 2 * PACKED_BYTES_MAX:
-            raise Oversized(len(payload), 2 * PACKED_BYTES_MAX)
-        try:
-            self._packed_sender.send_nowait((payload, sender))
-        except trio.WouldBlock:
-            log.warning("envelopes_dropped", validator=sender, bytes=len(payload))
-
-    async def _read_packed(self) -> None:
-        """Envelopes that validators push: all that wait are verified in one go."""
-        async for first in self._packed:
-            wires: list[bytes] = []
-            for payload, sender in (first, *self._waiting_packed()):
-                try:
-                    wires += self.intake.unpack(payload)
-                except RemoteFault as fault:
-                    log.warning("message_refused", validator=sender, code=fault.code)
-            await self.intake.take(wires)
-
-    def _waiting_packed(self) -> Iterator[tuple[bytes, int]]:
-        """Messages with envelopes that came meanwhile, at most as many as may wait."""
-        for _ in range(PACKED_WAITING_ITEMS_MAX):
-            try:
-                yield self._packed.receive_nowait()
-            except trio.WouldBlock:
-                return
 
     async def _read_gossip(self) -> None:
         """Envelopes that gateways hand on."""
@@ -333,7 +318,7 @@ class Node:
             self.anchor.cut(rollup, root)
 
     def _on_committed(
-        self, number: int, receipt: ChainReceipt | None, signatures: list[bytes]
+        self, number: int, receipt: "ChainReceipt | None", signatures: list[bytes]
     ) -> None:
         """Note what is known of a rollup block on chain; its sender knows the transaction."""
         if self.index.rollup(number) is None:
@@ -348,9 +333,9 @@ class Node:
     @property
     def is_ready(self) -> bool:
         """Whether orders are taken: the node runs and execution is close to agreement."""
-        if self.driver is None:
+        if not self._recovered:
             return False
-        behind = self.replica.statistics().height - self.ledger.height
+        behind = self.replica.height - self.ledger.height
         return behind <= CATCHING_UP_HEIGHTS
 
     async def submit(self, wires: list[bytes]) -> list[Receipt | RemoteFault]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 
 from consensus import ONCE_KINDS
-from node.anchor import ROLLUP_KIND
 from node.config import Config, split_listen
+from node.flush import ROLLUP_KIND
 from node.genesis import agreement, load_genesis
 from node.keys import NodeKeys, take_unused_note
 from node.node import Node

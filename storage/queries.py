@@ -167,6 +167,22 @@ class Queries:
         """What became of a transaction, or None while it is not in a block."""
         return self._one(TransactionRow, "SELECT * FROM transactions WHERE source = ?", source)
 
+    def sequenced(self, first: int, last: int) -> list[tuple[int, bytes]]:
+        """(height, id) of all transactions in the blocks from `first` to `last`, in sequence.
+
+        At most `QUERY_ROWS_MAX` heights; who needs more reads page by page.
+        """
+        _integer(first)
+        _rows(max(1, _integer(last) - first + 1))
+        self._queries += 1
+        with self._readers.reading() as connection:
+            rows: list[Any] = connection.execute(
+                "SELECT height, source FROM transactions WHERE height BETWEEN ? AND ? "
+                "ORDER BY height, position",
+                (first, last),
+            ).fetchall()
+        return rows
+
     def transactions_at(
         self, height: int, limit: int, after: int | None = None
     ) -> list[TransactionRow]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from consensus import ONCE_KINDS
 from devnet.simulation.disk import Disk
-from node.anchor import ROLLUP_KIND
+from node.flush import ROLLUP_KIND
 from node.opening import JOURNAL_BYTES_MAX
 from storage import Index, Journal
 

@@ -19,6 +19,7 @@ import apsw
 from consensus import (
     RESUME_KINDS,
     SENDERS_FAULTS,
+    Block,
     ChainArrived,
     CheckpointReached,
     Commit,
@@ -61,6 +62,7 @@ from node.execution import Execution, gather, missing
 from node.flush import ENVELOPE_KIND, perform
 from node.intake import REPEATED_ITEMS_MAX
 from node.recording import stored_wires
+from node.recovery import HEIGHTS_PER_READ, recover_replica
 from node.wire import CHAIN_BLOCKS_ITEMS_MAX
 from primitives import codec
 from primitives.faults import RemoteFault
@@ -135,8 +137,9 @@ class FullNode:
             identity = Identity(self._key, self.index)
             held = process.mempool.__contains__
             replica = Replica(self._genesis.agreed, identity, held, self._timing)
-            self._replay(process, replica)
             entries = {kind: process.journal.read(kind) for kind in _KINDS}
+            recover_replica(replica, process.index, entries)
+            self._replay(process)
             watch = process.journal.watch
             effects = replica.resume(entries, now_ms, watch=watch)
             self.replica = replica
@@ -158,26 +161,23 @@ class FullNode:
             raise
         return FullProcess(index, journal, Exchange(self._genesis.network.exchange, network))
 
-    def _replay(self, process: FullProcess, replica: Replica) -> None:
+    def _replay(self, process: FullProcess) -> None:
         """Execute what storage holds; the history begins anew from it."""
         self._done.clear()
-        batches: list[tuple[bytes, ...]] = []
 
-        def replay_block(wire: bytes) -> Commit:
-            commit = replica.replay(wire)
-            batches.append(commit.batch)
-            certificate = commit.block.checkpoint
-            if certificate is not None:
-                self._checkpoints[certificate.height] = certificate.root
-            return commit
+        def on_block(block: Block) -> None:
+            if block.checkpoint is not None:
+                self._checkpoints[block.checkpoint.height] = block.checkpoint.root
 
         self._execution = Execution(process.exchange, self._domain, on_result=process.on_result)
-        count = self._execution.replay(process.index, replay_block)
-        if count:
-            rows = process.index.heights(1, count, count)
-            self._done += [
-                (row.block, batch, row.root) for row, batch in zip(rows, batches, strict=True)
-            ]
+        count = self._execution.replay(process.index, on_block)
+        for first in range(1, count + 1, HEIGHTS_PER_READ):
+            last = min(count, first + HEIGHTS_PER_READ - 1)
+            batches: dict[int, list[bytes]] = {}
+            for height, name in process.index.sequenced(first, last):
+                batches.setdefault(height, []).append(name)
+            for row in process.index.heights(first, last, HEIGHTS_PER_READ):
+                self._done.append((row.block, tuple(batches.get(row.height, ())), row.root))
 
     def _repeat_uncertified(self, process: FullProcess, replica: Replica) -> None:
         """Sign again what a rollup block needs and no certificate covers."""

@@ -179,3 +179,48 @@ def test_a_stored_chain_with_a_hole_at_an_epochs_start_is_refused():
         replica.replay(wire)
     with pytest.raises(JournalContradiction):
         replica.replay(start.wire)
+
+
+def inner(replica):
+    """All of a replica's state that other validators must have alike, the proof of the epoch's
+    start aside: its certificate may have other signers."""
+    state = replica._state
+    sequencer = state.sequencer
+    return (
+        state.tree.tip,
+        (state.beginning.cid, state.beginning.time_ms, state.beginning.end_round),
+        state.epochs.current.epoch,
+        state.epochs.before,
+        sequencer._pending,
+        list(sequencer._queue),
+        sequencer._sequenced,
+        sequencer._positions,
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beginning_at_an_epochs_start_gives_what_the_whole_history_gives(seed):
+    world = World(4, seed=50 + seed, epoch_ms=EPOCH_MS)
+    world.run_for(600)
+    world.crash(3)  # failures, so that leaders do not all stand alike
+    for number in range(150):
+        world.submit(b"order %d" % number)
+        world.run_for(40 + seed)
+    world.start(3)
+    world.run_for(3_000 + seed * 100)
+    for number in range(20):
+        world.submit(b"late %d" % number)
+        world.run_for(7)
+    found = []
+    for from_epoch in (True, False):
+        world.crash(0)
+        world.start(0, from_epoch=from_epoch)
+        found.append((inner(world.members[0].replica), [*world.members[0].batches]))
+    assert found[0] == found[1]
+    assert found[0][0][2] >= 3
+
+
+def test_a_damaged_epoch_start_is_refused():
+    world = World(4, seed=60, epoch_ms=EPOCH_MS)
+    with pytest.raises(JournalContradiction):
+        world.members[0].replica.begin_at(b"\xff", [])

@@ -28,6 +28,7 @@ from consensus import (
     Timing,
     Validator,
     WatchEnded,
+    decode_epoch_start,
 )
 from primitives.cid import cid_of
 from primitives.ed25519 import SigningKey
@@ -85,20 +86,31 @@ class World:
 
     # Processes
 
-    def start(self, index, watch=False):
+    def start(self, index, watch=False, from_epoch=True):
         member = self.members[index]
         key = self.keys[index]
         member.replica = Replica(
             self.genesis, Identity(key, index), member.envelopes.__contains__, self.timing
         )
-        member.batches = []
-        for wire in member.stored:
+        first = self._begin(member) if from_epoch else 0
+        del member.batches[first:]
+        for wire in member.stored[first:]:
             commit = member.replica.replay(wire)
             member.batches.append(commit.batch)
         self._carry_out(member, member.replica.resume(member.journal, self.now, watch=watch))
         for other in self.members:
             if other.index != index and other.replica is not None:
                 self._later(1, other.index, LinkUp(index))
+
+    def _begin(self, member):
+        """Begin with the newest epoch whose start block is stored, as nodes do; its height."""
+        for _, wire in sorted(member.journal.get("epoch", {}).items(), reverse=True):
+            height = decode_epoch_start(wire).height
+            if height <= len(member.stored):
+                placed = enumerate(member.batches[:height], 1)
+                sequenced = [(above, name) for above, batch in placed for name in batch]
+                return member.replica.begin_at(wire, sequenced)
+        return 0
 
     def crash(self, index):
         self.members[index].replica = None
