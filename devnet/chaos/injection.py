@@ -113,25 +113,25 @@ class Injection:
         names = ", ".join(step.who) if step.kind is not Kind.BLACKOUT else "everybody"
         began_s = self._now()
         self._progress(f"{began_s:6.1f} s  {step.kind} {names}")
-        before = {name: self._votes(name) for name in step.who}
         for name in step.who:
             await self._hurt(step.kind, name)
         await trio.sleep(step.until_s - step.at_s)
-        if step.kind in _CUT_DIRECTIONS or step.kind is Kind.PAUSE:
-            before = {name: self._votes(name) for name in step.who}
+        before = {name: self._watch.heard(name) for name in step.who}
         height = self._watch.height_max
         healed_s = self._now()
-        for name in step.who:
+        for name in self._names:
             self._watch.closely(name, True)
+        for name in step.who:
             await self._cure(step.kind, name)
-        if step.kind in _HEALED_BY_START:
-            before = dict.fromkeys(step.who, 0)  # a new process counts from nothing
         returns = {name: _Return() for name in step.who}
         async with trio.open_nursery() as nursery:
             for name in step.who:
                 nursery.start_soon(
                     self._follow, name, returns[name], before[name], height, healed_s
                 )
+        if self._suffering <= set(step.who):
+            for name in self._names:
+                self._watch.closely(name, False)
         done = Done(
             step.kind,
             step.who,
@@ -150,10 +150,6 @@ class Injection:
         self._suffering.difference_update(step.who)
         self._ended.set()
         self._ended = trio.Event()
-
-    def _votes(self, name: str) -> int:
-        look = self._watch.looks.get(name)
-        return 0 if look is None else look.votes
 
     def _tell(self, done: Done) -> None:
         slowest = [value for value in done.voting_ms.values() if value is not None]
@@ -196,24 +192,29 @@ class Injection:
         await trio.to_thread.run_sync(self._wires.cut, pairs)
 
     async def _follow(
-        self, name: str, found: "_Return", votes: int, height: int, healed_s: float
+        self,
+        name: str,
+        found: "_Return",
+        before: tuple[int, int],
+        height: int,
+        healed_s: float,
     ) -> None:
         """Note when a validator answers, votes again and has caught up; RETURN_S_MAX at most."""
         with trio.move_on_after(RETURN_S_MAX):
             while found.voting_ms is None or found.caught_up_ms is None:
                 if name in self._cluster.stopped():
                     break  # its process has ended: it cannot come back
+                heard = self._watch.heard(name)
+                if found.voting_ms is None and heard > before and heard[1] > 0:
+                    found.voting_ms = round((self._now() - healed_s) * 1_000)
                 look = self._watch.looks.get(name)
                 if look is not None and look.at_s - self._began > healed_s:
                     passed_ms = round((look.at_s - self._began - healed_s) * 1_000)
                     if found.answering_ms is None:
                         found.answering_ms = passed_ms
-                    if found.voting_ms is None and look.votes > votes:
-                        found.voting_ms = passed_ms
                     if found.caught_up_ms is None and look.height >= height:
                         found.caught_up_ms = passed_ms
                 await trio.sleep(POLL_MS / 1_000)
-        self._watch.closely(name, False)
 
 
 @dataclass

@@ -12,18 +12,23 @@ LOOK_MS: Final = 500  # from one look at a node to the next
 LOOK_CLOSELY_MS: Final = 100  # the same while a node comes back
 LOOK_TIMEOUT_S: Final = 1.0  # a node that takes longer counts as down
 METRICS_BYTES_MAX: Final = 1 << 20  # a longer answer is not read
-_VOTES: Final = "outcry_consensus_votes"
+_EPOCH: Final = "outcry_consensus_epoch"
+_ROUND: Final = "outcry_consensus_high_qc_round"
+_BEHIND: Final = 'outcry_validator_rounds_behind{validator="'
 _EVIDENCE: Final = "outcry_consensus_evidence"
 _HEIGHT: Final = "outcry_ledger_height"
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A node's numbers at one look; `votes` count since its process started."""
+    """A node's numbers at one look.
+
+    `heard` says for the other validators by name in which (epoch, round) it last heard one's vote.
+    """
 
     at_s: float
     height: int
-    votes: int
     evidence: int
+    heard: dict[str, tuple[int, int]]
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -68,12 +73,13 @@ class Watch:
             if answer.status_code != httpx.codes.OK or len(answer.content) > METRICS_BYTES_MAX:
                 self.up.discard(name)
                 return None
-            numbers = _numbers(answer.text)
+            numbers, behind = _numbers(answer.text)
+            epoch, newest = int(numbers[_EPOCH]), int(numbers[_ROUND])
             look = Look(
                 trio.current_time(),
                 int(numbers[_HEIGHT]),
-                int(numbers[_VOTES]),
                 int(numbers[_EVIDENCE]),
+                {other: (epoch, newest - rounds) for other, rounds in behind.items()},
             )
         except (httpx.HTTPError, ValueError, KeyError):
             self.up.discard(name)
@@ -84,6 +90,11 @@ class Watch:
         if look.evidence > self.evidence.get(name, 0):
             self.evidence[name] = look.evidence
         return look
+
+    def heard(self, name: str) -> tuple[int, int]:
+        """The newest (epoch, round) in which any other node heard a vote of `name`."""
+        looks = [look for other, look in self.looks.items() if other != name]
+        return max((look.heard.get(name, (0, 0)) for look in looks), default=(0, 0))
 
     async def _watch(self, name: str) -> None:
         while True:
@@ -96,11 +107,14 @@ class Watch:
         return [Evidence(name, count) for name, count in sorted(self.evidence.items())]
 
 
-def _numbers(text: str) -> dict[str, float]:
-    """Prometheus' text format, samples without labels."""
-    out = {}
+def _numbers(text: str) -> tuple[dict[str, float], dict[str, int]]:
+    """Prometheus' text format: plain samples, and how far validators are behind by name."""
+    out: dict[str, float] = {}
+    behind: dict[str, int] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
-        if name in (_VOTES, _EVIDENCE, _HEIGHT):
+        if name in (_EVIDENCE, _HEIGHT, _EPOCH, _ROUND):
             out[name] = float(value)
-    return out
+        elif name.startswith(_BEHIND):
+            behind[name.removeprefix(_BEHIND).partition('"')[0]] = int(float(value))
+    return out, behind
