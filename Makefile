@@ -10,7 +10,7 @@ ARGS ?=
 TEST_WORKERS ?= 2
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: help setup compile demo devnet test test-long setup-extras model lint bench lock clean distclean
+.PHONY: help setup compile demo devnet test test-long mutants setup-extras model lint bench lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test: setup lint ## static checks, then every test but the long ones
 
 test-long: setup ## the tests that take longer than the suite may
 	@$(PYTEST) -m long $(ARGS)
+
+mutants: setup ## plant every known mistake; a table of what caught it (--json F, --only NAME, --list)
+	@.venv/bin/python -m tests.mutants $(ARGS)
 
 setup-extras: ## bring anvil by npm into .extras; optional
 	@scripts/setup-extras

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import httpx
+import msgspec
 
-from consensus import ONCE_KINDS
 from exchange.network import NetworkGenesis
 from node.config import Config, split_listen
 from node.genesis import load_genesis
 from node.keys import NodeKeys, load_keys
+from node.opening import JOURNAL_BYTES_MAX, JOURNAL_NAME
+from node.status import Status
 from primitives.faults import LocalFault
 from primitives.secp256k1 import checksum_address
-from storage import Journal
+from storage import JournalExported, inspect_journal
 from storage.faults import JournalInUse
 
 CLOCK_SKEW_S_WARN = 2.0  # HTTP dates have a resolution of one second
@@ -33,6 +35,8 @@ FSYNC_MS_WARN = 20.0  # one flush delays every vote
 CONNECT_TIMEOUT_S = 3.0
 RPC_TIMEOUT_S = 5.0
 PEERS_TRIED_MAX = 64  # of the bootstrap list
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where "everywhere" answers
 
 _ADDRESS = re.compile(r"/(?:ip4|ip6|dns|dns4|dns6)/([^/]+)/tcp/(\d{1,5})(?:/.*)?")
 
@@ -100,8 +104,8 @@ def check_keystore(
 def check_journal(
     config: Config, genesis: NetworkGenesis | None, keys: NodeKeys | None
 ) -> tuple[bool, Finding]:
-    """Whether the vote journal opens and is this key's; also: whether a node runs on it now."""
-    path = config.path(config.node.data) / "journal.db"
+    """Whether the vote journal is this key's and lets it sign; also: whether a node runs on it."""
+    path = config.path(config.node.data) / JOURNAL_NAME
     if config.node.role == "gateway":
         return False, ok("journal", "a gateway signs no votes and needs none")
     if genesis is None or keys is None:
@@ -110,15 +114,45 @@ def check_journal(
         advice = "fine for a new node; if this key ever voted, restore its journal first"
         return False, warn("journal", "there is none yet", advice)
     try:
-        journal = Journal.open(
-            path, keys.signing().public, genesis.network_id(), once=ONCE_KINDS, create=False
+        found = inspect_journal(
+            path, keys.signing().public, genesis.network_id(), bytes_max=JOURNAL_BYTES_MAX
         )
     except JournalInUse as fault:
         return True, ok("journal", fault.sentence.partition(";")[0])
     except LocalFault as fault:
         return False, blamed("journal", fault)
-    journal.close()
-    return False, ok("journal", "opens and belongs to this keystore")
+    if found.sealed:
+        return False, blamed("journal", JournalExported(path))
+    if found.watch:
+        what = "belongs to this keystore, but watches: signs nothing until an epoch has begun"
+        return False, warn(
+            "journal", what, "start the node and let it run: the wait ends by itself"
+        )
+    return False, ok("journal", "opens, belongs to this keystore, and may sign")
+
+
+def check_running(config: Config, genesis: NetworkGenesis | None) -> tuple[bool, list[Finding]]:
+    """Whether this very node runs, by what its API says; nothing when nobody answers there."""
+    host, port = split_listen(config.api.listen)
+    if port == 0 or genesis is None:
+        return False, []
+    host = _LOOPBACK.get(host, host)
+    url = f"http://[{host}]:{port}/v1/status" if ":" in host else f"http://{host}:{port}/v1/status"
+    try:
+        with httpx.Client(timeout=RPC_TIMEOUT_S, trust_env=False) as http:
+            told = msgspec.json.decode(http.get(url).content, type=Status)
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError):
+        return False, []
+    wanted = (genesis.network_id().hex(), config.node.role, config.node.name)
+    if (told.network, told.role, told.name) != wanted:
+        what = f"another node answers at {config.api.listen}: {told.role} {told.name}"
+        advice = "change [api] listen, or look at that node with its own configuration"
+        return False, [warn("node", what, advice)]
+    what = f"runs as process {told.pid}, at height {told.height}"
+    if told.role == "validator" and not told.signing:
+        advice = "let it run: it signs again when it has caught up and the next epoch has begun"
+        return True, [warn("node", f"{what}, and signs nothing", advice)]
+    return True, [ok("node", what)]
 
 
 def check_disk(config: Config) -> Finding:

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli._output import print_table
-from cli._run import run
+from cli._run import run, sigterm_interrupts
 from cli.chaos import chaos
 from cli.simulation import EXAMPLES, simulate
 from cli.twins import EXAMPLES as TWINS_EXAMPLES
@@ -221,15 +220,11 @@ def _plan(validators: int, gateways: int, traders: int, evm: str) -> Any:
 
 @contextmanager
 def _stopped_unless(cluster: "Cluster", *, keep: bool) -> Iterator[None]:
-    """Stop the cluster however the block ends; with `keep` only when it fails."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with cluster:
-            yield
-            if keep:
-                cluster.release()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    """Stop the cluster however the block ends, SIGTERM included; with `keep` only if it fails."""
+    with sigterm_interrupts(), cluster:
+        yield
+        if keep:
+            cluster.release()
 
 
 def _watch(cluster: "Cluster") -> None:

@@ -60,14 +60,16 @@ def _findings(path: Path, given: str, nodes: list[str]) -> "list[Finding]":
     config: Any = load_config(path)
     genesis, of_genesis = _checks.check_genesis(config)
     keys, of_keystore = _checks.check_keystore(config, genesis, given)
-    is_running, of_journal = _checks.check_journal(config, genesis, keys)
+    in_use, of_journal = _checks.check_journal(config, genesis, keys)
+    answers, of_running = _checks.check_running(config, genesis)
     return [
         _checks.ok("config", f"{config.node.role} {config.node.name}"),
         of_genesis,
         of_keystore,
         of_journal,
+        *of_running,
         _checks.check_disk(config),
-        *_checks.check_ports(config, is_running=is_running),
+        *_checks.check_ports(config, is_running=in_use or answers),
         *_checks.check_peers(config),
         *_checks.check_chain(config, genesis, keys),
         *_checks.check_clock(config, nodes),

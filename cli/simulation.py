@@ -48,7 +48,11 @@ def simulate(
     ] = 1,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Spread the seeds over this Dask scheduler."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Spread the seeds over this Dask scheduler; its workers need this version of "
+            "Outcry installed.",
+        ),
     ] = None,
     keep: Annotated[
         Path, typer.Option(metavar="DIR", help="Where a failing seed leaves its file.")

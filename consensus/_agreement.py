@@ -5,7 +5,6 @@ from abc import abstractmethod
 from consensus._collectors import check_distance
 from consensus._duties import ReplicaDuties
 from consensus._safety import slot_key
-from consensus._state import BLOCK_KIND
 from consensus._tree import Node
 from consensus.block import Block, decode_block
 from consensus.certificate import (
@@ -29,8 +28,10 @@ from consensus.effects import (
     FetchEnvelopes,
     Kind,
     Persist,
+    Send,
 )
 from consensus.evidence import Slot, contradiction
+from consensus.faults import BadBlock
 from primitives import codec
 
 ORPHANS_PER_AUTHOR_ITEMS_MAX = 8  # proposals whose parents are being fetched; more: oldest dropped
@@ -71,9 +72,13 @@ class Agreement(ReplicaDuties):
             return []
         self._check(block)
         effects = self._adopt(block.qc, now_ms) + self._adopt_timeout(block.tc, now_ms)
-        if block.epoch != self._state.committee.epoch or block.round < self._state.safety.round:
-            return effects  # nobody votes for it any more; if certified, it comes with the chain
-        self._check_first(block)
+        if block.epoch != self._state.committee.epoch:
+            return effects
+        certified = block.cid == self._state.safety.high_qc.block
+        if block.round < self._state.safety.round and not certified:
+            return effects  # nobody votes for it any more
+        if not certified:
+            self._check_first(block)
         parent = self._state.tree.get(block.parent)
         if parent is None:
             self._keep_orphan(block)
@@ -100,6 +105,8 @@ class Agreement(ReplicaDuties):
         """A validator signs one proposal a round. Of a second one only the certified is ever
         needed, and that comes with the chain. Errors: `Equivocation` (with evidence)."""
         first = self._first_proposals.setdefault((block.round, block.author), block)
+        if first.content == block.content and first.cid != block.cid:
+            raise BadBlock(f"validator {block.author} signed its proposal in two ways")
         if first.content != block.content:
             raise contradiction(
                 Slot.PROPOSAL, block.epoch, block.round, block.author, first.said(), block.said()
@@ -111,8 +118,9 @@ class Agreement(ReplicaDuties):
         Errors: those of `ReplicaState.insert`; `DoppelgangerSeen`.
         """
         self._state.insert(block, parent)
+        self._keep(block)
         if self._watch is not None:
-            self._watch.look(block.qc, parent.time_ms, block.author, block.time_ms)
+            self._watch.look(block, parent.time_ms)
 
     def _keep_orphan(self, block: Block) -> None:
         own = [cid for cid, other in self._orphans.items() if other.author == block.author]
@@ -140,13 +148,7 @@ class Agreement(ReplicaDuties):
         )
         state.safety.voted(vote, block.qc.round)
         self._counts["votes"] += 1
-        slot = slot_key(committee.epoch, block.round)
-        journal = (
-            Entry("vote", slot, block.cid),
-            Entry(BLOCK_KIND, slot, block.wire),
-            state.safety.entry(),
-        )
-        self._say(journal, Broadcast(Kind.VOTE, codec.encode(vote)))
+        self._say(self._vote_entries(vote), Broadcast(Kind.VOTE, codec.encode(vote)))
         return self._count_own(lambda: self._count_vote(vote, now_ms))
 
     def _vote_again(self, block: Block) -> list[Effect]:
@@ -154,7 +156,13 @@ class Agreement(ReplicaDuties):
         vote = self._state.safety.last_vote
         if vote is None or vote.block != block.cid or vote.round != self._state.safety.round:
             return []
-        return [Broadcast(Kind.VOTE, codec.encode(vote))]
+        self._say(self._vote_entries(vote), Broadcast(Kind.VOTE, codec.encode(vote)))
+        return []
+
+    def _vote_entries(self, vote: Vote) -> tuple[Entry, ...]:
+        """What is durable before a vote leaves; the block became so when it was taken."""
+        slot = slot_key(vote.epoch, vote.round)
+        return (Entry("vote", slot, vote.block), self._state.safety.entry())
 
     def _on_vote(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         """Count a validator's vote.
@@ -181,7 +189,19 @@ class Agreement(ReplicaDuties):
 
     def _count_vote(self, vote: Vote, now_ms: int) -> list[Effect]:
         certificate = self._state.votes.add(vote)
-        return [] if certificate is None else self._adopt(certificate, now_ms)
+        if certificate is None:
+            return []
+        return [*self._tell_leader(certificate), *self._adopt(certificate, now_ms)]
+
+    def _tell_leader(self, qc: QuorumCertificate) -> list[Effect]:
+        """Votes may have been shown to this validator only: the next leader needs them too."""
+        node = self._state.tree.get(qc.block)
+        if node is None or self._state.identity is None:
+            return []
+        leader = self._state.leader(qc.round + 1, node)
+        if leader == self._state.own_index:
+            return []
+        return [Send(leader, Kind.CERTIFICATE, codec.encode(qc))]
 
     # Timeouts
 
@@ -199,7 +219,9 @@ class Agreement(ReplicaDuties):
         state = self._state
         if timeout.epoch != state.committee.epoch:
             return self._meet_epoch(timeout.epoch, sender, now_ms)
-        if timeout.round < state.safety.round or state.timeouts.knows(timeout):
+        if timeout.round < state.safety.round:
+            return self._lead_out(timeout, sender, now_ms)
+        if state.timeouts.knows(timeout):
             return []
         check_distance(timeout.round, state.safety.round)
         state.committee.check(timeout.voter, TIMEOUT_DOMAIN, timeout.body(), timeout.signature)
@@ -215,6 +237,13 @@ class Agreement(ReplicaDuties):
         if timeout.epoch != state.committee.epoch:
             return effects
         return effects + self._count_timeout(timeout, now_ms)
+
+    def _lead_out(self, timeout: Timeout, sender: int, now_ms: int) -> list[Effect]:
+        """Show who gives up a round that is over the certificate that ended it."""
+        high_qc = self._state.safety.high_qc
+        if timeout.high_qc.round >= high_qc.round or not self._may_answer(sender, now_ms):
+            return []
+        return [Send(sender, Kind.CERTIFICATE, codec.encode(high_qc))]
 
     def _count_timeout(self, timeout: Timeout, now_ms: int) -> list[Effect]:
         state = self._state
@@ -273,6 +302,25 @@ class Agreement(ReplicaDuties):
         return self._count_own(lambda: self._count_timeout(timeout, now_ms))
 
     # Certificates
+
+    def _on_certificate(self, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
+        """Learn a quorum certificate that votes alone did not bring here.
+
+        From: a validator that completed it, or was told that this one gives up its round.
+        Checks: epoch, quorum, signatures.
+        Effects: adopts it.
+        Errors: `BadCertificate`, `BadVoteSignature`, `UnknownValidator`.
+        Source: a leader that shows its vote to one validator only must not stall the next.
+        """
+        qc = codec.decode(QuorumCertificate, payload, bytes_max=CERTIFICATE_BYTES_MAX)
+        state = self._state
+        if qc.epoch != state.committee.epoch:
+            return self._meet_epoch(qc.epoch, sender, now_ms)
+        if qc.round <= state.safety.high_qc.round:
+            return []
+        check_quorum(qc, state.committee, state.beginning.cid, state.votes.knows)
+        self._look(qc)
+        return self._adopt(qc, now_ms)
 
     def _adopt(self, qc: QuorumCertificate, now_ms: int) -> list[Effect]:
         """Take a checked quorum certificate: enter its next round, commit what it commits."""

@@ -1,13 +1,9 @@
 """What a replica does of its own accord: reporting, proposing, leaving rounds, checkpoints."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-
-from consensus._meter import Meter
+from consensus._base import ReplicaBase
 from consensus._safety import slot_key
-from consensus._state import PROPOSAL_KIND, Genesis, Identity, Journal, ReplicaState
+from consensus._state import PROPOSAL_KIND, Identity
 from consensus._tree import Node
-from consensus._watch import Watch
 from consensus.block import BLOCK_EVIDENCE_ITEMS_MAX, Block, decode_block, make_block
 from consensus.checkpoint import (
     CHECKPOINT_BYTES_MAX,
@@ -18,32 +14,25 @@ from consensus.checkpoint import (
 from consensus.effects import (
     Broadcast,
     CheckpointReached,
-    Commit,
-    DoubleSeen,
     Effect,
     Entry,
+    FetchChain,
     Kind,
-    Persist,
     Send,
 )
-from consensus.epoch_start import decode_epoch_start
 from consensus.evidence import Evidence
-from consensus.faults import ConsensusFault, Equivocation, JournalContradiction
 from consensus.frontier import block_time
 from consensus.report import decode_link
-from consensus.states import Voice
-from consensus.timing import Timing
 from primitives import codec
 from primitives.codec import Record, Unsigned
 
 LINKS_RESENT_ITEMS_MAX = 128  # own links in one answer to a validator that lacks some
 LINKS_WANTED_PAUSE_MS = 100  # an author is not asked again for missing links before this
 OWN_CHECKPOINTS_ITEMS_MAX = 64  # own signatures repeated to a validator that comes back
+BLOCK_PAUSE_MS = 60  # a certified block that is missing is asked for after this, and again
 NEVER_MS = 2**62  # an observer has nothing of its own to do
 LINKS_WANTED_BYTES_MAX = 64
-EVIDENCE_ITEMS_MAX = 256  # proofs kept; beyond that the oldest is forgotten
 CHECKPOINT_KIND = "checkpoint"
-DEFAULT_TIMING = Timing()
 
 
 class LinksWanted(Record):
@@ -52,136 +41,8 @@ class LinksWanted(Record):
     sequence: Unsigned
 
 
-class ReplicaDuties(ABC):
+class ReplicaDuties(ReplicaBase):
     """The part of the replica that acts by the clock and on what its own node tells it."""
-
-    def __init__(
-        self,
-        genesis: Genesis,
-        identity: Identity | None,
-        at_hand: Callable[[bytes], bool],
-        timing: Timing = DEFAULT_TIMING,
-    ) -> None:
-        self._state = ReplicaState(genesis, identity, at_hand)
-        self._timing = timing
-        self._meter = Meter(len(genesis.committee))
-        self._watch: Watch | None = None
-        self._orphans: dict[bytes, Block] = {}
-        self._pending: list[Effect] = []
-        self._own_checkpoints: dict[int, bytes] = {}
-        self._links_wanted_ms: dict[int, int] = {}
-        self._held_missing: set[bytes] = set()
-        self._held: Block | None = None
-        self._first_proposals: dict[tuple[int, int], Block] = {}
-        self._proposed_round = 0
-        self._leading_at = (0, b"")
-        self._leads = False
-        self._entered_ms = 0
-        self._given_up = 0
-        self._last_block_ms = 0
-        self._last_link_ms = 0
-        self._timeout_sent_ms: int | None = None
-        self._counts = {"votes": 0, "proposals": 0, "timeouts": 0}
-        self._refused: dict[str, int] = {}
-        self._evidence: dict[tuple[int, int], Evidence] = {}
-        self._met_ms: dict[int, int] = {}
-
-    @abstractmethod
-    def _consider(self, block: Block, now_ms: int) -> list[Effect]:
-        """Vote for a valid block of the current round if the rules allow it."""
-
-    @abstractmethod
-    def _meet_epoch(self, epoch: int, sender: int, now_ms: int) -> list[Effect]:
-        """A message of another epoch came: one of us is behind."""
-
-    @abstractmethod
-    def _give_up(self, now_ms: int) -> list[Effect]:
-        """Sign a timeout for the current round if the rules allow it."""
-
-    # Starting
-
-    def replay(self, wire: bytes) -> Commit:
-        """Take a committed block from storage, in order of height.
-
-        Errors: `JournalContradiction` when it does not follow the one before.
-        """
-        return self._state.replay(wire)
-
-    def begin_at(self, start: bytes, sequenced: Iterable[tuple[int, bytes]]) -> int:
-        """Begin with an epoch's start from the journal instead of the genesis, before `replay`.
-
-        `sequenced` are (height, id) of the envelopes executed up to it, ascending, at least those
-        of the last `SEQUENCED_HEIGHTS_MAX` heights. Returns the height of the start block.
-        Errors: `JournalContradiction`.
-        """
-        try:
-            record = decode_epoch_start(start)
-        except (codec.Malformed, codec.Oversized) as fault:
-            raise JournalContradiction(f"no start of an epoch: {fault.sentence}") from fault
-        self._state.begin_at(record, sequenced)
-        return record.height
-
-    def resume(self, journal: Journal, now_ms: int, *, watch: bool = False) -> list[Effect]:
-        """Take the journal's entries by kind, and begin.
-
-        With `watch` nothing is signed until an epoch has begun after `now_ms`: for a journal
-        that was imported, or begun anew by a key that has signed before. Then `WatchEnded`.
-        Errors: `JournalContradiction` when they are not this validator's or do not decode.
-        """
-        if watch and self._state.own_index is not None:
-            self._watch = Watch(self._state.own_index, now_ms)
-            self._state.voice = Voice.WATCHING
-        try:
-            self._pending += self._state.restore(journal)
-        except (ConsensusFault, codec.Malformed, codec.Oversized) as fault:
-            raise JournalContradiction(
-                f"the journal does not belong to this validator: {fault.sentence}"
-            ) from fault
-        self._entered_ms = self._last_block_ms = now_ms
-        effects: list[Effect] = []
-        last = self._state.safety.last_timeout
-        if last is not None and last.round == self._state.safety.round:
-            self._state.timeouts.add(last)
-            self._timeout_sent_ms = now_ms
-            effects.append(Broadcast(Kind.TIMEOUT, codec.encode(last)))
-        effects = [*self._drain(), *effects]
-        return effects + self._on_time(now_ms) + self._drain()
-
-    def _drain(self) -> list[Effect]:
-        """What became final or must be durable, whatever else became of the message."""
-        pending, self._pending = self._pending, []
-        return pending
-
-    def _say(self, entries: tuple[Entry, ...], message: Broadcast) -> None:
-        """What was signed becomes durable and leaves, whatever follows from the same event."""
-        self._pending += [Persist(entries), message]
-
-    def _count_own(self, count: Callable[[], list[Effect]]) -> list[Effect]:
-        """Count what this validator has just signed beside what others sent."""
-        try:
-            return count()
-        except Equivocation as fault:
-            self._note_evidence(fault.evidence)
-            return []
-
-    # Evidence
-
-    def _note_evidence(self, evidence: Evidence) -> None:
-        """Keep the first proof against each validator and epoch, for the blocks to come.
-
-        A proof against ourselves means that another process uses the key: the caller must stop.
-        """
-        if evidence.signer == self._state.own_index:
-            self._pending.append(DoubleSeen(evidence))
-        kept = self._evidence
-        if kept.setdefault((evidence.epoch, evidence.signer), evidence) is evidence:
-            while len(kept) > EVIDENCE_ITEMS_MAX:
-                del kept[next(iter(kept))]
-
-    @property
-    def evidence(self) -> list[Evidence]:
-        """The first proof that was seen against each validator and epoch."""
-        return list(self._evidence.values())
 
     # The clock
 
@@ -191,6 +52,8 @@ class ReplicaDuties(ABC):
         if state.identity is None:
             return NEVER_MS
         times = [self._link_due_ms(), self._timeout_due_ms()]
+        if self._lacks_certified():
+            times.append(self._asked_ms + BLOCK_PAUSE_MS)
         if self._leads_unproposed():
             times.append(self._proposal_due_ms())
         return min(times)
@@ -206,7 +69,24 @@ class ReplicaDuties(ABC):
             effects += self._propose(now_ms)
         if now_ms >= self._timeout_due_ms():
             effects += self._leave_round(now_ms)
+        if self._lacks_certified() and now_ms >= self._asked_ms + BLOCK_PAUSE_MS:
+            effects += self._ask_certified(now_ms)
         return effects
+
+    def _lacks_certified(self) -> bool:
+        """Whether the block of the highest certificate is not here."""
+        state = self._state
+        return state.safety.high_qc.round > 0 and state.tree.get(state.safety.high_qc.block) is None
+
+    def _ask_certified(self, now_ms: int) -> list[Effect]:
+        """Ask one after the other of those who voted for the missing block."""
+        self._asked_ms = now_ms
+        self._asked += 1
+        voters = [item.voter for item in self._state.safety.high_qc.signatures]
+        others = [voter for voter in voters if voter != self._state.own_index]
+        if not others:
+            return []
+        return [FetchChain(others[self._asked % len(others)], self._state.tree.tip.height)]
 
     def _link_due_ms(self) -> int:
         reporter = self._state.reporter
@@ -299,6 +179,7 @@ class ReplicaDuties(ABC):
             link_wires=wires,
             checkpoint=checkpoint,
             evidence=evidence,
+            end=parent.end,
             handover=state.beginning.handover if safety.high_qc.round == 0 else None,
         )
 
@@ -308,7 +189,7 @@ class ReplicaDuties(ABC):
         newest = state.checkpoints.newest
         if newest is None or not parent.checkpoint_height < newest.height <= parent.height:
             return None
-        return newest if state.epochs.is_known(newest.epoch) else None
+        return newest if newest.epoch >= state.committee.epoch - 1 else None
 
     def _evidence_for(self, parent: Node) -> list[Evidence]:
         """Proofs against those whom no ancestor of the block accuses yet."""
@@ -327,6 +208,7 @@ class ReplicaDuties(ABC):
             return []
         if self._state.tree.get(block.cid) is None:
             self._state.insert(block, parent)
+            self._keep(block)
         self._first_proposals.setdefault((block.round, block.author), block)
         self._meter.proposed(block.round, now_ms)
         return self._consider(block, now_ms)
@@ -339,7 +221,8 @@ class ReplicaDuties(ABC):
         self._last_link_ms = now_ms
         if state.reporter is None or state.identity is None:
             return []
-        if not state.links.has_room(state.identity.index):
+        index, following = state.identity.index, state.reporter.sequence + 1
+        if not (state.links.has_room(index) and state.links.reaches(index, following)):
             return []
         entry, wire = state.reporter.make(now_ms)
         self._say((entry,), Broadcast(Kind.LINK, wire))
@@ -396,6 +279,8 @@ class ReplicaDuties(ABC):
         last = state.safety.last_timeout
         if last is not None and last.round == state.safety.round:
             effects.append(Send(validator, Kind.TIMEOUT, codec.encode(last)))
+        if self._lacks_certified():
+            effects.append(FetchChain(validator, state.tree.tip.height))
         return effects
 
     def _resend(self, validator: int, start: int) -> list[Effect]:
@@ -429,6 +314,8 @@ class ReplicaDuties(ABC):
         if identity is None or not checkpoint:
             return []
         network, epoch = state.committee.network, state.epochs.of_height(height)
+        if epoch is None:
+            return []
         vote = sign_checkpoint(identity.key, network, epoch, height, root, identity.index)
         wire = codec.encode(vote)
         self._own_checkpoints[height] = wire
@@ -454,7 +341,9 @@ class ReplicaDuties(ABC):
 
     def _count_checkpoint(self, vote: CheckpointVote) -> list[Effect]:
         certificate = self._state.checkpoints.add(vote, self._state.tree.tip.height)
-        return [] if certificate is None else [CheckpointReached(certificate)]
+        if certificate is not None:
+            self._pending.append(CheckpointReached(certificate))
+        return []
 
     def _take_checkpoint(self, block: Block) -> list[Effect]:
         """Learn of a certificate that a valid block carries. Errors: `RootMismatch`."""
@@ -462,4 +351,5 @@ class ReplicaDuties(ABC):
         if certificate is None or self._state.checkpoints.is_certified(certificate.height):
             return []
         self._state.checkpoints.adopt(certificate)
-        return [CheckpointReached(certificate)]
+        self._pending.append(CheckpointReached(certificate))
+        return []

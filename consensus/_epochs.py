@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from consensus.committee import Committee
 from consensus.faults import WrongEpoch
 
-EPOCHS_KEPT_ITEMS_MAX = 8  # what is signed for an older epoch is refused with E303
+EPOCHS_KEPT_ITEMS_MAX = 2  # what is signed for an older epoch is refused with E303
 
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """Where the current epoch began: its start block, whose proof of being final is `handover`.
 
-    `end_round` is the start block's round in the epoch before; the genesis has no handover.
+    The genesis has no handover.
     """
 
     cid: bytes
     time_ms: int
-    end_round: int
     handover: bytes | None
 
 
@@ -60,11 +59,9 @@ class Epochs:
             raise WrongEpoch(f"signed for epoch {epoch} while in {self.current.epoch}")
         return committee
 
-    def is_known(self, epoch: int) -> bool:
-        """Whether the committee of `epoch` is still remembered."""
-        return epoch in self._committees
-
-    def of_height(self, height: int) -> int:
-        """The epoch of the block at `height`; the oldest known one for very old heights."""
+    def of_height(self, height: int) -> int | None:
+        """The epoch of the block at `height` if it is the current one or the one before: a
+        validator that restarts knows no others, and all must judge alike."""
         place = bisect_left(self._began, (height, 0)) - 1
-        return self._began[max(0, place)][1]
+        epoch = self._began[place][1] if place >= 0 else self.first
+        return epoch if epoch >= self.current.epoch - 1 else None

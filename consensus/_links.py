@@ -43,14 +43,10 @@ class LinkPool:
         check_link(link, self._committee)
         if known is not None:
             network = self._committee.network
-            raise contradiction(
-                Slot.REPORT,
-                link.epoch,
-                link.sequence,
-                link.author,
-                known[0].said(network),
-                link.said(network),
-            )
+            one, other = known[0].said(network), link.said(network)
+            if one.content == other.content:
+                return False  # signed twice, said once: Ed25519 allows several signatures
+            raise contradiction(Slot.REPORT, link.epoch, link.sequence, link.author, one, other)
         self._links[link.author][link.sequence] = (link, wire)
         self._bytes[link.author] += len(wire)
         return True
@@ -136,9 +132,12 @@ class LinkPool:
         return out
 
     def has_room(self, author: int) -> bool:
-        """Whether any further link of an author would be kept."""
-        full = len(self._links[author]) >= LINKS_AHEAD_ITEMS_MAX
-        return not full and self._bytes[author] + LINK_BYTES_MAX <= LINKS_BYTES_MAX
+        """Whether there are bytes left for a further link of an author."""
+        return self._bytes[author] + LINK_BYTES_MAX <= LINKS_BYTES_MAX
+
+    def reaches(self, author: int, sequence: int) -> bool:
+        """Whether a link of this sequence is near enough to the committed ones to be kept."""
+        return sequence <= self._floor[author] + LINKS_AHEAD_ITEMS_MAX
 
     def committed(self, frontier: Frontier) -> None:
         """Forget links up to the committed frontier."""

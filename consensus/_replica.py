@@ -29,12 +29,11 @@ from consensus.effects import (
     WatchEnded,
 )
 from consensus.faults import BadChain, BadHandover, ConsensusFault, Equivocation
-from consensus.handover import check_handover, decode_handover, end_of, make_handover
+from consensus.handover import check_handover, decode_handover, make_handover
 from consensus.states import EpochBegan
 from primitives import codec
 from primitives.dagcbor import NotDagCbor
 
-MEETING_PAUSE_MS = 500  # a validator of another epoch is answered at most this often
 _EPOCH_BYTES = 8
 
 SENDERS_FAULTS = (ConsensusFault, codec.Malformed, codec.Oversized, NotDagCbor)
@@ -73,6 +72,18 @@ class ReplicaStatistics:
     rounds: RoundStatistics
 
 
+def _certified(wires: tuple[bytes, ...], high_qc: QuorumCertificate, network: bytes) -> list[Block]:
+    """Blocks of which each is certified by the next one, and the last by `high_qc`.
+
+    Errors: `BadChain`, those of `decode_block`.
+    """
+    chain = [decode_block(wire, network) for wire in wires]
+    certificates = [*(block.qc for block in chain), high_qc][1:]
+    if any(block.cid != qc.block for block, qc in zip(chain, certificates, strict=bool(chain))):
+        raise BadChain("its blocks are not certified by each other")
+    return chain
+
+
 class Replica(Agreement):
     """One validator, or an observer when it has no identity.
 
@@ -108,9 +119,9 @@ class Replica(Agreement):
                 effects = self._on_link_up(validator)
             case Tick():
                 effects = []
-        effects = [*self._drain(), *effects]
-        due = self._on_time(now_ms)
-        return [*effects, *self._drain(), *due]
+        self._pending += effects
+        self._pending += self._on_time(now_ms)
+        return self._drain()
 
     def _receive(self, kind: int, payload: bytes, sender: int, now_ms: int) -> list[Effect]:
         handlers: Mapping[int, Callable[[bytes, int, int], list[Effect]]] = {
@@ -122,6 +133,7 @@ class Replica(Agreement):
             Kind.CHECKPOINT: self._on_checkpoint,
             Kind.LINKS_WANTED: self._on_links_wanted,
             Kind.HANDOVER: self._on_handover,
+            Kind.CERTIFICATE: self._on_certificate,
         }
         handler = handlers.get(kind)
         if handler is None:
@@ -151,8 +163,7 @@ class Replica(Agreement):
         state = self._state
         effects: list[Effect] = []
         newest = None
-        for wire in blocks:
-            block = decode_block(wire, state.committee.network)
+        for block in _certified(blocks, high_qc, state.committee.network):
             if block.height <= state.tree.tip.height or state.tree.get(block.cid) is not None:
                 continue
             if block.epoch == state.committee.epoch + 1 and block.handover is not None:
@@ -208,16 +219,24 @@ class Replica(Agreement):
         end these are the blocks that prove it.
         """
         state = self._state
-        high = state.safety.high_qc
-        recent = [block.wire for block in state.recent if block.height > above]
-        if high.round == 0 and state.beginning.handover is not None:
-            handover = decode_handover(state.beginning.handover)
-            return recent + handover.blocks, handover.qc
-        node = state.tree.get(high.block)
-        if node is None:
-            return recent, high
+        high, node = state.certified_tip()
+        recent = [block for block in state.recent if block.height > above]
+        if node is state.tree.tip and node.round == 0:
+            return self._tail_of_epoch_before(recent)
         path = [step.block for step in state.tree.branch(node) if step.block is not None]
-        return recent + [block.wire for block in reversed(path) if block.height > above], high
+        blocks = recent + [block for block in reversed(path) if block.height > above]
+        return [block.wire for block in blocks], high
+
+    def _tail_of_epoch_before(self, recent: list[Block]) -> tuple[list[bytes], QuorumCertificate]:
+        """The certified blocks when nothing of the current epoch is certified yet."""
+        state = self._state
+        if state.after_end:
+            following, qc = state.after_end
+            return [block.wire for block in (*recent, *following)], qc
+        if not recent:
+            return [], state.safety.high_qc
+        # The end block's own certificate is not at hand: what it certifies is what can be shown.
+        return [block.wire for block in recent[:-1]], recent[-1].qc
 
     # Epochs
 
@@ -234,7 +253,7 @@ class Replica(Agreement):
         state = self._state
         if handover.epoch != state.committee.epoch:
             return self._meet_epoch(handover.epoch + 1, sender, now_ms)
-        end = state.tree.get(end_of(handover, state.committee.network))
+        end = state.tree.get(handover.end)
         if end is None:
             return self._meet_epoch(handover.epoch + 1, sender, now_ms)
         self._take_handover(payload, end, now_ms)
@@ -245,18 +264,14 @@ class Replica(Agreement):
         handover = decode_handover(wire)
         if not end.ends:
             raise BadHandover(f"block {end.height} does not end epoch {state.committee.epoch}")
-        check_handover(handover, end.cid, end.round, state.committee, state.votes.knows)
+        check_handover(handover, end.cid, state.committee, state.votes.knows)
         self._begin_epoch(wire, end, now_ms)
 
     def _end_epoch(self, child: Node, qc: QuorumCertificate, now_ms: int) -> None:
         tree = self._state.tree
-        after: list[Block] = []
-        for step in (*tree.branch(child), tree.tip):
-            if step.ends:
-                self._begin_epoch(make_handover(after[::-1], qc), step, now_ms)
-                return
-            if step.block is not None:
-                after.append(step.block)
+        end = next((step for step in (*tree.branch(child), tree.tip) if step.ends), None)
+        if end is not None and child.block is not None:
+            self._begin_epoch(make_handover(child.block, qc), end, now_ms)
 
     def _begin_epoch(self, handover: bytes, end: Node, now_ms: int) -> None:
         """Commit up to the end block and start on it, at round 1, with nothing signed."""
@@ -276,6 +291,7 @@ class Replica(Agreement):
         self._proposed_round = self._given_up = 0
         self._entered_ms = self._last_block_ms = now_ms
         self._timeout_sent_ms = self._held = None
+        self._pending += self._repeat_timeout(now_ms)
 
     def _begun(self, over: int, handover: bytes) -> tuple[Entry, ...]:
         """What must be durable before anything is signed in the epoch that has begun."""
@@ -292,9 +308,8 @@ class Replica(Agreement):
     def _meet_epoch(self, epoch: int, sender: int, now_ms: int) -> list[Effect]:
         """A message of another epoch came. Who is behind gets the proof; if it is this
         validator, it asks for the chain."""
-        if now_ms < self._met_ms.get(sender, 0) + MEETING_PAUSE_MS:
+        if not self._may_answer(sender, now_ms):
             return []
-        self._met_ms[sender] = now_ms
         if epoch > self._state.committee.epoch:
             return [FetchChain(sender, self._state.tree.tip.height)]
         handover = self._state.beginning.handover

@@ -19,7 +19,7 @@ from consensus.effects import Commit
 from consensus.epoch_start import Accused, EpochStart, Turns
 from consensus.faults import BadBlock, BadReport, JournalContradiction
 from consensus.frontier import Frontier, extend, first_frontier
-from consensus.handover import decode_handover, end_of
+from consensus.handover import decode_handover
 from consensus.leaders import Standing, carried_over
 from consensus.report import ReportLink, decode_link, link_hash
 from consensus.sequencer import Sequencer
@@ -82,7 +82,7 @@ class ReplicaState:
         self._reports: list[bytes] = []
         self.recent: deque[Block] = deque(maxlen=RECENT_BLOCKS_MAX)
         standing = committee.leaders.first()
-        beginning = Beginning(genesis.cid, genesis.time_ms, 0, None)
+        beginning = Beginning(genesis.cid, genesis.time_ms, None)
         self._begin(beginning, 0, 0, frozenset(), standing)
 
     @property
@@ -127,6 +127,7 @@ class ReplicaState:
         """Start the current epoch with nothing but its first block."""
         committee = self.committee
         self.beginning = beginning
+        self.after_end: tuple[tuple[Block, ...], QuorumCertificate] | None = None
         self.start = genesis_certificate(committee.epoch, beginning.cid)
         self.safety = Safety(SafetyState(committee.epoch, 0, 0, None, None, self.start, None))
         frontier = first_frontier(committee, beginning.time_ms)
@@ -143,6 +144,7 @@ class ReplicaState:
             settled=standing,
             ends=False,
             ended=False,
+            end=None,
             block=None,
         )
         self._root = root
@@ -152,15 +154,35 @@ class ReplicaState:
         self.timeouts = TimeoutCollector(committee)
         self.validity = Validity(self.epochs, beginning, self.votes.knows, self.links)
 
+    def certified_tip(self) -> tuple[QuorumCertificate, Node]:
+        """The highest certificate whose block is here, and the block.
+
+        That of the highest round may be known without its block.
+        """
+        high = self.safety.high_qc
+        node = self.tree.get(high.block)
+        if node is not None:
+            return high, node
+        certificates = [step.block.qc for step in self.tree if step.block is not None]
+        known = [qc for qc in certificates if self.tree.get(qc.block) is not None]
+        best = max(known, key=lambda qc: qc.round, default=self.start)
+        return best, self.tree.get(best.block) or self.tree.tip
+
     def hand_over(self, handover: bytes, end: Node) -> list[Commit]:
         """End the epoch with the block `end`, by a proof that was checked; begin the next."""
+        proof = decode_handover(handover)
+        last = self.tree.get(decode_block(proof.block, self.committee.network).cid)
+        path = [] if last is None else [step.block for step in self.tree.branch(last)]
+        following = [block for block in reversed(path) if block is not None]
+        following = [block for block in following if block.height > end.height]
         commits = [] if end.height <= self.tree.tip.height else self.commit(end)
         over = self.committee.epoch
         committee = self.epochs.begin(end.height)
-        beginning = Beginning(end.cid, end.time_ms, end.round, handover)
+        beginning = Beginning(end.cid, end.time_ms, handover)
         accused = frozenset(item for item in end.accused if item[0] == over)
         standing = carried_over(end.standing, end.round)
         self._begin(beginning, end.height, end.checkpoint_height, accused, standing)
+        self.after_end = (tuple(following), proof.qc) if following else None
         self.sequencer.start_epoch(committee)
         if self.reporter is not None:
             self.reporter.start_epoch(committee.epoch, self._at_hand)
@@ -180,7 +202,6 @@ class ReplicaState:
             block=beginning.cid,
             height=root.height,
             time_ms=beginning.time_ms,
-            end_round=beginning.end_round,
             before=self.epochs.before,
             handover=beginning.handover,
             checkpoint_height=root.checkpoint_height,
@@ -191,7 +212,7 @@ class ReplicaState:
     def begin_at(self, start: EpochStart, sequenced: Iterable[tuple[int, bytes]]) -> None:
         """Begin with an epoch's start instead of the genesis."""
         self.epochs.resume(start.epoch, start.height, start.before)
-        beginning = Beginning(start.block, start.time_ms, start.end_round, start.handover)
+        beginning = Beginning(start.block, start.time_ms, start.handover)
         accused = frozenset((item.epoch, item.signer) for item in start.accused)
         standing = start.leaders_standing()
         self._begin(beginning, start.height, start.checkpoint_height, accused, standing)
@@ -332,7 +353,7 @@ class ReplicaState:
         for wire in wires:
             handover = decode_handover(wire)
             if handover.epoch == self.committee.epoch:
-                end = self.tree.get(end_of(handover, self.committee.network))
+                end = self.tree.get(handover.end)
                 return [] if end is None else self.hand_over(wire, end)
         return []
 
@@ -381,5 +402,6 @@ class ReplicaState:
             settled=parent.standing if consecutive else parent.settled,
             ends=ends,
             ended=ends or parent.ended,
+            end=block.cid if ends else parent.end,
             block=block,
         )

@@ -21,7 +21,7 @@ class Node:
     standing           leaders' failures up to it
     settled            `standing` of the newest ancestor that its certificate makes final: it
                        decides who leads on top of it
-    ends, ended        it is the end block of its epoch; it or an ancestor is
+    ends, ended, end   it is the end block of its epoch; it or an ancestor is; which one
     block              None for the first of an epoch, which is the end block of the one before
     """
 
@@ -37,6 +37,7 @@ class Node:
     settled: Standing
     ends: bool
     ended: bool
+    end: bytes | None
     block: Block | None
 
     @property
@@ -55,6 +56,9 @@ class BlockTree:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
 
     def get(self, cid: bytes) -> Node | None:
         return self._nodes.get(cid)

@@ -66,7 +66,7 @@ class Validity:
         if block.handover != beginning.handover:
             before = self._epochs.committee(block.epoch - 1)
             handover = decode_handover(block.handover)
-            check_handover(handover, beginning.cid, beginning.end_round, before, _unknown)
+            check_handover(handover, beginning.cid, before, _unknown)
 
     @staticmethod
     def _check_rounds(block: Block) -> None:
@@ -93,6 +93,8 @@ class Validity:
             raise NotTheLeader(f"validator {block.author} does not lead round {block.round}")
         if parent.ended and not block.is_empty:
             raise BadBlock("after the end block of an epoch its blocks are empty")
+        if block.end != parent.end:
+            raise BadBlock("it does not name the end block that it descends from")
         checkpoint = block.checkpoint
         if checkpoint is not None and not (
             parent.checkpoint_height < checkpoint.height <= parent.height

@@ -10,7 +10,7 @@ It is assumed that this machine's clock is not behind the validators' median by 
 the silence lasts without a single vote of its own being certified.
 """
 
-from consensus.certificate import QuorumCertificate
+from consensus.block import Block
 from consensus.faults import DoppelgangerSeen
 
 WATCH_MARGIN_MS = 5_000  # what is younger than this process by more than this is not its past
@@ -23,17 +23,19 @@ class Watch:
         self._own = own
         self._since_ms = started_ms + WATCH_MARGIN_MS
 
-    def look(self, qc: QuorumCertificate, certified_ms: int, author: int, time_ms: int) -> None:
-        """Look at a block of `author` and `time_ms`, on one of `certified_ms` that `qc` certifies.
+    def look(self, block: Block, certified_ms: int) -> None:
+        """Look at a block on a parent of `certified_ms`: at its author, the voters for its parent,
+        and its report links.
 
         Errors: `DoppelgangerSeen`.
         """
-        voted = certified_ms > self._since_ms and any(
-            item.voter == self._own for item in qc.signatures
-        )
-        if voted or (author == self._own and time_ms > self._since_ms):
+        since, own = self._since_ms, self._own
+        proposed = block.author == own and block.time_ms > since
+        voted = certified_ms > since and any(v.voter == own for v in block.qc.signatures)
+        reported = any(link.author == own and link.time_ms > since for link in block.links)
+        if proposed or voted or reported:
             raise DoppelgangerSeen(
-                f"another process signs as validator {self._own} in round {qc.round}; "
+                f"another process signs as validator {own} in round {block.round}; "
                 "stop the other one for good, then start this one again"
             )
 

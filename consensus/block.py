@@ -3,11 +3,12 @@
 A block is one strict DAG-CBOR array:
 
     [domain, network, epoch, round, height, parent, author, time_ms, qc, tc, links, checkpoint,
-     evidence, handover, signature]
+     evidence, end, handover, signature]
 
 `parent` is a link to the block below (or to the genesis document), so that any IPFS tool can
 walk the chain; `qc`, `tc`, the report links, the checkpoint and evidence are their msgpack bytes,
-which is what was signed. The first blocks of an epoch carry the `handover`: the proof that the
+which is what was signed. Blocks after the end block of
+their epoch name it (`end`). The first blocks of an epoch carry the `handover`: the proof that the
 epoch before has ended with their parent. The leader chooses which report links to include and
 nothing else: time and order follow from them.
 """
@@ -32,12 +33,12 @@ from primitives.hashing import digest
 
 BLOCK_BYTES_MAX = 1 << 20  # larger blocks are refused with E002
 BLOCK_LINKS_ITEMS_MAX = 512  # more report links wait for the next block
-BLOCK_LINKS_BYTES_MAX = 500_000  # likewise
+BLOCK_LINKS_BYTES_MAX = 900_000  # likewise
 BLOCK_EVIDENCE_ITEMS_MAX = 8  # more proofs wait for the next block
-HANDOVER_BYTES_MAX = 400_000  # larger: refused with E307
+HANDOVER_BYTES_MAX = 32_768  # larger: refused with E307
 BLOCK_DOMAIN = "outcry/block/2"
 _CONTENT_DOMAIN = "outcry/proposal-content/1"
-_FIELDS = 15
+_FIELDS = 16
 _SIGNATURE_BYTES = 64
 _INTEGER_MAX = 2**63 - 1
 
@@ -63,6 +64,7 @@ class Block:
     link_wires: tuple[bytes, ...]
     checkpoint: CheckpointCertificate | None
     evidence: tuple[Evidence, ...]
+    end: bytes | None
     handover: bytes | None
     signature: bytes
     content: bytes
@@ -92,6 +94,7 @@ def make_block(
     link_wires: list[bytes],
     checkpoint: CheckpointCertificate | None,
     evidence: list[Evidence] | None = None,
+    end: bytes | None = None,
     handover: bytes | None = None,
 ) -> Block:
     """A signed block on top of the block that `qc` certifies."""
@@ -109,6 +112,7 @@ def make_block(
         link_wires,
         None if checkpoint is None else codec.encode(checkpoint),
         [codec.encode(item) for item in evidence or ()],
+        None if end is None else Link(end),
         handover,
     ]
     unsigned = dagcbor.encode([*fields, bytes(_SIGNATURE_BYTES)])
@@ -126,7 +130,7 @@ def decode_block(wire: bytes, network: bytes) -> Block:
     if not isinstance(fields, list) or len(fields) != _FIELDS:
         raise BadBlock(f"a block is an array of {_FIELDS} fields")
     domain, found, epoch, round_, height, parent, author, time_ms = fields[:8]
-    qc, tc, links, checkpoint, evidence, handover, signature = fields[8:]
+    qc, tc, links, checkpoint, evidence, end, handover, signature = fields[8:]
     if domain != BLOCK_DOMAIN or found != network:
         raise BadBlock("a block of another kind or network")
     if not all(_is_unsigned(value) for value in (epoch, round_, height, author, time_ms)):
@@ -137,6 +141,8 @@ def decode_block(wire: bytes, network: bytes) -> Block:
         or len(signature) != _SIGNATURE_BYTES
     ):
         raise BadBlock("parent or signature have the wrong shape")
+    if not (end is None or isinstance(end, Link)):
+        raise BadBlock("the end block is named by a link")
     if not (handover is None or isinstance(handover, bytes)):
         raise BadBlock("a handover is a byte string")
     if handover is not None and len(handover) > HANDOVER_BYTES_MAX:
@@ -160,6 +166,7 @@ def decode_block(wire: bytes, network: bytes) -> Block:
         if checkpoint is None
         else _record(CheckpointCertificate, checkpoint, CHECKPOINT_BYTES_MAX),
         evidence=tuple(_record(Evidence, item, EVIDENCE_BYTES_MAX) for item in evidence),
+        end=None if end is None else end.cid,
         handover=handover,
         signature=signature,
         content=_content(network, wire),

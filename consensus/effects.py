@@ -24,6 +24,7 @@ class Kind(IntEnum):
     CHECKPOINT = 6
     LINKS_WANTED = 7
     HANDOVER = 8
+    CERTIFICATE = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,13 +35,12 @@ class Turns(Record):
 
 class EpochStart(Record):
     """`epoch` starts on `block` of `height` and `time_ms`, the end block of the epoch before,
-    in which it was of round `end_round`; that epoch began above height `before`."""
+    which began above height `before`."""
 
     epoch: Unsigned
     block: BlockId
     height: Unsigned
     time_ms: Unsigned
-    end_round: Unsigned
     before: Unsigned
     handover: bytes
     checkpoint_height: Unsigned

@@ -18,6 +18,8 @@ RemoteFault
     TwinsFailed       E915  a Twins scenario broke a check
     TwinsFileUnreadable E916  the file is not a failure that a Twins sweep wrote
     NoSuchScenario    E917  no Twins scenario has this number
+    DaskWorkerUnfit   E918  a Dask worker has not this version of Outcry
+    DaskStalled       E919  no Dask worker does the work
     ChaosFailed       E920  validators did not come through chaos whole
     NamespacesForbidden E921  network namespaces are not permitted on this machine
     PacketDeviceMissing E922  the kernel's TUN device cannot be opened
@@ -142,6 +144,30 @@ class NoSuchScenario(DevnetFault):
     """No Twins scenario has this number."""
 
     code = "E917"
+
+
+class DaskWorkerUnfit(DevnetFault):
+    """A Dask worker has not this version of Outcry."""
+
+    code = "E918"
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(
+            f"a worker of {address} cannot run simulations ({why}); install this version of "
+            "Outcry into the environment that starts the workers, then restart them"
+        )
+
+
+class DaskStalled(DevnetFault):
+    """No Dask worker does the work."""
+
+    code = "E919"
+
+    def __init__(self, address: str, what: str) -> None:
+        super().__init__(
+            f"no worker of {address} {what}; look at its workers, or start some with: "
+            f"dask worker {address}"
+        )
 
 
 class ChaosFailed(DevnetFault):

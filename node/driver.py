@@ -34,6 +34,7 @@ from consensus import (
 from consensus.faults import DoppelgangerSeen
 from node.clock import Clock
 from node.flush import JournalWrite, PendingWrites, perform
+from node.repetition import Repeated
 from p2p import Network
 from storage import Journal
 
@@ -96,6 +97,7 @@ class Driver:
         self._wake = trio.Event()
         self._room = trio.Event()
         self._clock = Clock()
+        self._refusals = Repeated("refused", logger=log)
         self._counts = {"events": 0, "flushes": 0, "refused": 0}
         self._flush_ms_last = self._flush_ms_max = self._flush_ms_total = 0.0
         send, receive = trio.open_memory_channel[Commit](UNEXECUTED_BLOCKS_MAX)
@@ -148,16 +150,23 @@ class Driver:
 
     async def run(self, first: list[Effect]) -> None:
         """Work until cancelled. `first` are the effects of `Replica.resume`."""
-        await self._flush(first)
-        while True:
-            await self._wait()
-            effects: list[Effect] = []
-            now_ms = self.now_ms()
-            for _ in range(min(len(self._inbox), EVENTS_PER_FLUSH_MAX)):
-                effects += self._handle(self._inbox.popleft(), now_ms)
-            effects += self._handle(Tick(), now_ms)
-            self._room.set()
-            await self._flush(effects)
+        try:
+            await self._flush(first)
+            while True:
+                await self._step()
+        finally:
+            self._refusals.tell_rest()
+
+    async def _step(self) -> None:
+        await self._wait()
+        effects: list[Effect] = []
+        now_ms = self.now_ms()
+        for _ in range(min(len(self._inbox), EVENTS_PER_FLUSH_MAX)):
+            effects += self._handle(self._inbox.popleft(), now_ms)
+        effects += self._handle(Tick(), now_ms)
+        self._room.set()
+        self._refusals.tell_due()
+        await self._flush(effects)
 
     async def _wait(self) -> None:
         """Until an event comes or the replica wants to be woken."""
@@ -177,7 +186,9 @@ class Driver:
             self._counts["refused"] += 1
             who = event.sender if isinstance(event, Received) else None
             if isinstance(event, Received | ChainArrived):
-                log.warning("refused", validator=who, code=fault.code, reason=fault.sentence)
+                self._refusals.tell(
+                    (who, fault.code), validator=who, code=fault.code, reason=fault.sentence
+                )
                 return []
             raise
 

@@ -34,7 +34,7 @@ KEPT_SLOTS_ITEMS: Mapping[str, int] = {
     "timeout": 4_096,
     "proposal": 64,
     "report": 4_096,
-    "block": 128,
+    "block": 1_536,  # more than wait for execution, and for the next pruning
     "checkpoint": 4_096,
     "handover": 4,
     "epoch": 4,

@@ -48,6 +48,7 @@ from node.metrics import Metric
 from node.packed import PackedLine
 from node.recording import EXECUTED
 from node.recovery import recover_replica
+from node.repetition import Repeated
 from node.status import (
     CheckpointView,
     ClaimView,
@@ -131,6 +132,7 @@ class Node:
         self.talk = Talk(genesis, index, network, self.feed, peer_ids)
         self.chat = self.talk.service
         self._line = PackedLine()
+        self._refused = Repeated("message_refused", logger=log)
         self._cut_rollups: list[tuple[Rollup, bytes]] = []
         self._checkpoints: list[CheckpointCertificate] = []
         self.driver: Driver | None = None
@@ -269,7 +271,9 @@ class Node:
                 try:
                     await self._on_message(kind, payload, frame.validator)
                 except RemoteFault as fault:
-                    log.warning("message_refused", validator=frame.validator, code=fault.code)
+                    self._refused.tell(
+                        (frame.validator, fault.code), validator=frame.validator, code=fault.code
+                    )
 
     async def _on_message(self, kind: int, payload: bytes, sender: int) -> None:
         if kind == NodeKind.ENVELOPES:

@@ -6,6 +6,7 @@ import structlog
 import trio
 
 from node.intake import Intake
+from node.repetition import Repeated
 from node.wire import PACKED_BYTES_MAX
 from primitives.codec import Oversized
 from primitives.faults import RemoteFault
@@ -22,6 +23,8 @@ class PackedLine:
     def __init__(self) -> None:
         line = trio.open_memory_channel[tuple[bytes, int]](PACKED_WAITING_ITEMS_MAX)
         self._sender, self._messages = line
+        self._dropped = Repeated("envelopes_dropped", logger=log)
+        self._refused = Repeated("message_refused", logger=log)
 
     def offer(self, payload: bytes, sender: int) -> None:
         """Take a message of validator `sender` if there is room. Errors: `Oversized`."""
@@ -30,7 +33,7 @@ class PackedLine:
         try:
             self._sender.send_nowait((payload, sender))
         except trio.WouldBlock:
-            log.warning("envelopes_dropped", validator=sender, bytes=len(payload))
+            self._dropped.tell(sender, validator=sender, bytes=len(payload))
 
     async def run(self, intake: Intake) -> None:
         """Hand on for ever: all messages that wait are verified in one go."""
@@ -40,8 +43,10 @@ class PackedLine:
                 try:
                     wires += intake.unpack(payload)
                 except RemoteFault as fault:
-                    log.warning("message_refused", validator=sender, code=fault.code)
+                    self._refused.tell((sender, fault.code), validator=sender, code=fault.code)
             await intake.take(wires)
+            self._dropped.tell_due()
+            self._refused.tell_due()
 
     def _waiting(self) -> Iterator[tuple[bytes, int]]:
         """Messages that came meanwhile, at most as many as may wait."""

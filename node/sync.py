@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 REQUEST_DEADLINE_MS = 5_000
 CHAIN_PAUSE_MS = 50  # between two requests for blocks
+CHAIN_MISSES_MAX = 3  # answers in a row that brought no block forward; then a new cause is awaited
 RETRY_PAUSE_MS = 250  # after a request that brought nothing
 REQUESTS_PER_SECOND = 200.0  # of one peer and protocol; more are refused
 SERVING_THREADS_MAX = 2  # other nodes' requests that read from the disk at once; more wait
@@ -125,19 +126,25 @@ class Sync:
             await self._catch_up(wanted.peer if wanted is not None else None)
 
     async def _catch_up(self, peer: int | None) -> None:
-        """Fetch until no peer has more; a wrong or silent peer is passed over."""
-        more = True
-        while more and self.driver is not None:
-            height = self._replica.statistics().height
+        """Fetch until no peer has more. A silent peer is passed over, and so is one whose answer
+        brought nothing although there must be something."""
+        misses_max = 1 if peer is None else CHAIN_MISSES_MAX
+        misses = 0
+        while misses < misses_max and self.driver is not None:
+            height = self._replica.height
             answer = await self._ask_chain(peer, height)
             if answer is None:
                 return
             self._counts["blocks"] += len(answer.blocks)
             self.driver.post(ChainArrived(tuple(answer.blocks), answer.high_qc))
             await trio.sleep(CHAIN_PAUSE_MS / 1_000)
-            advanced = self._replica.statistics().height > height
-            more = answer.more and advanced
-            peer = peer if advanced else None
+            if self._replica.height > height:
+                misses = 0
+                if not answer.more:
+                    return
+            else:
+                misses += 1
+                peer = None
 
     async def _ask_chain(self, peer: int | None, height: int) -> ChainAnswer | None:
         self._counts["chain_requests"] += 1

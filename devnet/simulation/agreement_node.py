@@ -229,7 +229,7 @@ class AgreementNode:
                 return self._ask(tuple(missing), now_ms)
             self._commits.popleft()
             self._record(commit)
-        self._asked_ms = None
+            self._asked_ms = None
         return []
 
     def _ask(self, missing: tuple[bytes, ...], now_ms: int) -> list[Effect]:

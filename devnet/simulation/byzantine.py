@@ -23,13 +23,13 @@ from consensus import (
     Slot,
     decode_block,
 )
-from consensus.certificate import Timeout, Vote
+from consensus.certificate import Timeout, Vote, VoteSignature, sign_timeout, sign_vote
 from consensus.checkpoint import CheckpointVote, sign_checkpoint
 from consensus.report import REPORT_ITEMS_MAX, ReportLink, decode_link, link_hash, sign_link
 from primitives import codec, dagcbor
 from primitives.cid import cid_of
 from primitives.codec import Record
-from primitives.dagcbor import NotDagCbor
+from primitives.dagcbor import Link, NotDagCbor
 from primitives.faults import RemoteFault
 from primitives.hashing import digest
 
@@ -43,10 +43,20 @@ HABITS = (
     "stale-votes",
     "withhold",
 )
+DIRECTED_HABITS = (
+    "false-observations",
+    "false-times",
+    "forge-certificates",
+    "low-proposals",
+    "move-certificates",
+)  # for directed scenarios; not drawn from seeds, whose scenarios shall stay what they are
 REMEMBERED_ITEMS_MAX = 64  # old messages and blocks a liar can come back to
 SPAM_BYTES_MAX = 2_000
+AHEAD_ROUNDS = 8  # a certificate that is moved or forged names a round so far ahead
+FALSE_TIME_MS = 86_400_000  # how far ahead a false clock is
 MESSAGE_BYTES_MAX = 1 << 20
-TIME_FIELD, LINKS_FIELD, CHECKPOINT_FIELD, EVIDENCE_FIELD = 7, 10, 11, 12  # of a block's array
+HEIGHT_FIELD, PARENT_FIELD, QC_FIELD = 4, 5, 8  # of a block's array
+TIME_FIELD, LINKS_FIELD, CHECKPOINT_FIELD, EVIDENCE_FIELD = 7, 10, 11, 12
 SIGNATURE_BYTES = 64  # the last of a block
 
 Message = tuple[int, bytes]
@@ -71,6 +81,14 @@ class Adversary:
     stale-votes     votes for old blocks in new rounds, and repeats old messages
     withhold        says nothing, to some, at times; serves nobody
     spam            garbage of every kind
+
+    Only in directed scenarios:
+
+    false-observations  reports of the EVM chain that nobody can decode
+    false-times         reports with a clock that is a day ahead
+    forge-certificates  with each vote, a certificate that repeats its own signature
+    low-proposals       after skipped rounds builds on an older certificate than it must
+    move-certificates   with each vote, an old certificate under a round that is yet to come
     """
 
     def __init__(
@@ -81,6 +99,7 @@ class Adversary:
         self._key = key
         self._lowest: dict[int, QuorumCertificate] = {}
         self._network = genesis.committee.network
+        self._members = len(genesis.committee)
         self._random = randomness
         self._times = {genesis.cid: genesis.time_ms}
         self._old: list[Message] = []
@@ -88,6 +107,8 @@ class Adversary:
         self._twins: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self._own: dict[tuple[int, int], bytes] = {}
         self._links: dict[tuple[int, int], bytes] = {}
+        self._newest: Block | None = None
+        self._known: dict[bytes, Block] = {}
         self._handlers: dict[int, Callable[[int, bytes], bytes]] = {
             Kind.PROPOSAL: self._proposal,
             Kind.VOTE: self._vote,
@@ -123,6 +144,8 @@ class Adversary:
         self._old = [*self._old[-REMEMBERED_ITEMS_MAX:], (kind, payload)]
         if "stale-votes" in self._habits and self._random.random() < 0.1:
             messages.append(self._random.choice(self._old))
+        if kind == Kind.VOTE:
+            messages += self._false_certificates(payload)
         if "spam" in self._habits and self._random.random() < 0.2:
             messages.append(self._garbage(payload))
         return messages
@@ -141,6 +164,8 @@ class Adversary:
     def _proposal(self, to: int, payload: bytes) -> bytes:
         block = decode_block(payload, self._network)
         self._remember(block)
+        if "low-proposals" in self._habits and block.author == self.index:
+            return self._low(block)
         if "equivocate" not in self._habits or block.author != self.index:
             return payload
         slot = (block.epoch, block.round)
@@ -160,6 +185,23 @@ class Adversary:
         fields: Any = dagcbor.decode(wire, bytes_max=BLOCK_BYTES_MAX)
         fields[TIME_FIELD], fields[LINKS_FIELD] = parent_time_ms, []
         fields[CHECKPOINT_FIELD], fields[EVIDENCE_FIELD] = None, []
+        return self._sealed(fields)
+
+    def _low(self, block: Block) -> bytes:
+        """The same proposal one certificate lower; unaltered where that is not known."""
+        parent = self._known.get(block.parent)
+        below = None if parent is None else self._known.get(parent.parent)
+        if block.tc is None or parent is None or below is None:
+            return block.wire
+        fields: Any = dagcbor.decode(block.wire, bytes_max=BLOCK_BYTES_MAX)
+        fields[HEIGHT_FIELD], fields[PARENT_FIELD] = parent.height, Link(parent.parent)
+        fields[QC_FIELD] = codec.encode(parent.qc)
+        fields[TIME_FIELD], fields[LINKS_FIELD] = below.time_ms, []
+        fields[CHECKPOINT_FIELD], fields[EVIDENCE_FIELD] = None, []
+        return self._sealed(fields)
+
+    def _sealed(self, fields: list[Any]) -> bytes:
+        """A block of these fields, signed anew."""
         unsigned = dagcbor.encode([*fields[:-1], bytes(SIGNATURE_BYTES)])
         body = decode_block(unsigned, self._network).body()
         signature = self._key.sign(digest(Slot.PROPOSAL.domain, self._network, body))
@@ -186,19 +228,51 @@ class Adversary:
         link = decode_link(payload)
         if link.author != self.index:
             return payload
-        if "false-reports" in self._habits:
+        if self._habits & {"false-reports", "false-observations", "false-times"}:
             place = (link.epoch, link.sequence)
             if place not in self._links:
                 below = self._links.get((link.epoch, link.sequence - 1))
                 previous = link.previous if below is None else link_hash(self._network, below)
-                phantom = digest("outcry/phantom/1", self._network, payload)
-                items = [*reversed(link.items), phantom][-REPORT_ITEMS_MAX:]
-                self._links[place] = self._report(link, previous, items, link.time_ms)
+                self._links[place] = self._false_report(link, payload, previous)
             payload = self._links[place]
             link = decode_link(payload)
         if "split-reports" in self._habits and self._other_side(to, link.sequence):
             return self._report(link, link.previous, [], link.time_ms + 1)
         return payload
+
+    def _false_report(self, link: ReportLink, payload: bytes, previous: bytes) -> bytes:
+        """The link of a report that is false from its first link on."""
+        items, time_ms, observation = link.items, link.time_ms, link.observation
+        if "false-reports" in self._habits:
+            phantom = digest("outcry/phantom/1", self._network, payload)
+            items = [*reversed(items), phantom][-REPORT_ITEMS_MAX:]
+        if "false-times" in self._habits:
+            time_ms += FALSE_TIME_MS
+        if "false-observations" in self._habits:
+            observation = b"what is this"
+        link = msgspec.structs.replace(link, observation=observation)
+        return self._report(link, previous, items, time_ms)
+
+    def _false_certificates(self, payload: bytes) -> list[Message]:
+        """Timeouts that carry certificates which nobody made."""
+        vote = codec.decode(Vote, payload, bytes_max=MESSAGE_BYTES_MAX)
+        ahead = vote.round + AHEAD_ROUNDS
+        made = []
+        newest = self._newest if "move-certificates" in self._habits else None
+        if newest is not None and newest.epoch == vote.epoch and newest.qc.round > 0:
+            made.append(msgspec.structs.replace(newest.qc, round=ahead))
+        if "forge-certificates" in self._habits:
+            own = sign_vote(self._key, self._network, vote.epoch, ahead, vote.block, self.index)
+            signature = VoteSignature(self.index, own.signature)
+            made.append(
+                QuorumCertificate(vote.epoch, ahead, vote.block, [signature] * self._members)
+            )
+        return [(int(Kind.TIMEOUT), self._claim(vote, qc)) for qc in made]
+
+    def _claim(self, vote: Vote, qc: QuorumCertificate) -> bytes:
+        """A timeout of the vote's round that brings a certificate."""
+        timeout = sign_timeout(self._key, self._network, vote.round, qc, None, self.index)
+        return codec.encode(timeout)
 
     def _checkpoint(self, to: int, payload: bytes) -> bytes:
         if "false-roots" not in self._habits or not self._other_side(to, len(self._old)):
@@ -250,3 +324,7 @@ class Adversary:
         while len(self._times) > REMEMBERED_ITEMS_MAX:
             del self._times[next(iter(self._times))]
         self._old_blocks = [*self._old_blocks[-REMEMBERED_ITEMS_MAX:], block.cid]
+        self._newest = block
+        self._known[block.cid] = block
+        while len(self._known) > REMEMBERED_ITEMS_MAX:
+            del self._known[next(iter(self._known))]

@@ -11,7 +11,9 @@ from typing import Protocol
 from consensus import Kind, decode_block
 from consensus.certificate import Timeout, Vote
 from consensus.checkpoint import CheckpointVote
+from consensus.handover import decode_handover
 from consensus.report import decode_link
+from devnet.simulation.agreement_node import START_MS
 from devnet.simulation.node import History
 from primitives import codec
 
@@ -183,6 +185,120 @@ class NoLocalFault(_Quiet):
             yield f"v{validator}: {what}"
 
 
+class BlockTime(_Quiet):
+    """No block that an honest validator proposes is later than all of genesis and honest clocks."""
+
+    name = "block-time"
+
+    def __init__(self, network: bytes) -> None:
+        self._network = network
+        self._newest_ms = START_MS
+
+    def sent(self, validator: int, kind: int, payload: bytes) -> Iterator[str]:
+        if kind == Kind.LINK:
+            link = decode_link(payload)
+            if link.author == validator:
+                self._newest_ms = max(self._newest_ms, link.time_ms)
+        elif kind == Kind.PROPOSAL:
+            block = decode_block(payload, self._network)
+            # Own links may have become durable, and never left, before a crash.
+            own = [link.time_ms for link in block.links if link.author == validator]
+            self._newest_ms = max([self._newest_ms, *own])
+            if block.links and block.time_ms > self._newest_ms:
+                ahead = block.time_ms - self._newest_ms
+                yield f"v{validator} proposes a block {ahead} ms later than any honest clock"
+
+
+class EvidenceOnce(_Quiet):
+    """A chain accuses a validator at most once per epoch."""
+
+    name = "evidence-once"
+
+    def __init__(self, network: bytes) -> None:
+        self._network = network
+        self._blocks: dict[bytes, tuple[bytes, frozenset[tuple[int, int]]]] = {}
+
+    def sent(self, validator: int, kind: int, payload: bytes) -> Iterator[str]:
+        if kind != Kind.PROPOSAL:
+            return
+        block = decode_block(payload, self._network)
+        accused = frozenset((item.epoch, item.signer) for item in block.evidence)
+        self._blocks[block.cid] = block.parent, accused
+        below = self._blocks.get(block.parent) if accused else None
+        while below is not None:
+            parent, before = below
+            for epoch, signer in sorted(accused & before):
+                yield f"v{validator} accuses v{signer} a second time in epoch {epoch}"
+            below = self._blocks.get(parent)
+
+
+class HandoverProof(_Quiet):
+    """Whoever says that an epoch is over proves it: by two certified blocks in consecutive rounds,
+    one on the other."""
+
+    name = "handover-proof"
+
+    def __init__(self, network: bytes) -> None:
+        self._network = network
+
+    def sent(self, validator: int, kind: int, payload: bytes) -> Iterator[str]:
+        proof = None
+        if kind == Kind.PROPOSAL:
+            proof = decode_block(payload, self._network).handover
+        elif kind == Kind.HANDOVER:
+            proof = payload
+        if proof is not None and not self._proves(proof):
+            yield f"v{validator} hands an epoch over without two consecutive certificates"
+
+    def _proves(self, proof: bytes) -> bool:
+        handover = decode_handover(proof)
+        newest = decode_block(handover.block, self._network)
+        certified = handover.qc.block == newest.cid and handover.qc.round == newest.round
+        return certified and newest.qc.round + 1 == newest.round
+
+
+class LockNamed(_Quiet):
+    """A timeout names a certificate at least as high as that in any block that its author voted
+    for in its round or an earlier one, whichever of the two was said first."""
+
+    name = "lock-named"
+
+    def __init__(self, network: bytes) -> None:
+        self._network = network
+        self._certified: dict[bytes, int] = {}
+        self._votes: dict[tuple[int, int], dict[int, int]] = {}
+        self._timeouts: dict[tuple[int, int], dict[int, int]] = {}
+
+    def sent(self, validator: int, kind: int, payload: bytes) -> Iterator[str]:
+        if kind == Kind.PROPOSAL:
+            block = decode_block(payload, self._network)
+            self._certified[block.cid] = block.qc.round
+        elif kind == Kind.VOTE:
+            vote = codec.decode(Vote, payload, bytes_max=MESSAGE_BYTES_MAX)
+            lock, place = self._certified.get(vote.block), (validator, vote.epoch)
+            if vote.voter == validator and lock is not None:
+                self._votes.setdefault(place, {})[vote.round] = lock
+                timeouts = self._timeouts.get(place, {})
+                for round_, named in timeouts.items():
+                    if vote.round <= round_ and lock > named:
+                        yield self._sentence(validator, vote.round, lock, round_, named)
+        elif kind == Kind.TIMEOUT:
+            timeout = codec.decode(Timeout, payload, bytes_max=MESSAGE_BYTES_MAX)
+            named, place = timeout.high_qc.round, (validator, timeout.epoch)
+            if timeout.voter == validator:
+                self._timeouts.setdefault(place, {})[timeout.round] = named
+                for voted, lock in self._votes.get(place, {}).items():
+                    if voted <= timeout.round and lock > named:
+                        yield self._sentence(validator, voted, lock, timeout.round, named)
+
+    @staticmethod
+    def _sentence(validator: int, voted: int, lock: int, given_up: int, named: int) -> str:
+        return (
+            f"v{validator} voted in round {voted} on a certificate of round {lock} "
+            f"and gave up round {given_up} naming that of round {named}"
+        )
+
+
 LIVENESS = "liveness-after-heal"
 
 
@@ -195,6 +311,10 @@ def all_checks(network: bytes) -> list[Check]:
         Validity(),
         Conservation(),
         EqualCheckpoints(),
+        BlockTime(network),
+        EvidenceOnce(network),
+        HandoverProof(network),
+        LockNamed(network),
     ]
 
 

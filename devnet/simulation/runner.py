@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
-from devnet.faults import DaskMissing, DaskUnreachable
 from devnet.simulation.checks import NAMES
+from devnet.simulation.dask_cluster import on_dask
 from devnet.simulation.outcome import Outcome
 from devnet.simulation.scenario import generate
 from devnet.simulation.world import World
@@ -23,7 +21,6 @@ from devnet.simulation.world import World
 SEEDS_PER_CHUNK = 8  # seeds that one process or worker gets at once
 CHUNKS_AHEAD_MAX = 4  # chunks waiting for each process; further ones are not made yet
 FAILURES_ITEMS_MAX = 64  # failing seeds that a report names; more are only counted
-DASK_TIMEOUT_S = 10  # a scheduler that does not answer within this: E913
 
 Progress = Callable[[Outcome], None]
 Results = Generator[Outcome, None, None]
@@ -79,12 +76,12 @@ def run_range(
 ) -> Report:
     """Run the seeds from `first` up to but without `end`, or as many as fit `seconds_max`.
 
-    Errors: `DaskMissing`, `DaskUnreachable`.
+    Errors: `DaskMissing`, `DaskUnreachable`, `DaskWorkerUnfit`, `DaskStalled`.
     """
     started = time.monotonic()
     chunks = _chunks(first, end)
     if dask is not None:
-        results, spread = _on_dask(chunks, nodes, count, dask), f"dask {dask}"
+        results, spread = on_dask(chunks, nodes, count, dask), f"dask {dask}"
     elif workers > 1:
         results, spread = _on_processes(chunks, nodes, count, workers), f"{workers} processes"
     else:
@@ -172,35 +169,3 @@ def _on_processes(
                 yield from future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _on_dask(
-    chunks: Iterator[tuple[int, ...]], nodes: str, count: int | None, address: str
-) -> Results:
-    """On the workers of a Dask cluster, where this version of Outcry must be installed too."""
-    client = _dask_client(address)
-    try:
-        as_completed: Any = import_module("dask.distributed").as_completed
-        ahead = max(1, len(client.ncores())) * CHUNKS_AHEAD_MAX
-        futures: Any = as_completed(with_results=True, raise_errors=True)
-        for _, chunk in zip(range(ahead), chunks, strict=False):
-            futures.add(client.submit(run_chunk, chunk, nodes, count, pure=False))
-        for _future, outcomes in futures:
-            following = next(chunks, None)
-            if following is not None:
-                futures.add(client.submit(run_chunk, following, nodes, count, pure=False))
-            yield from outcomes
-    finally:
-        client.close()
-
-
-def _dask_client(address: str) -> Any:
-    """Errors: `DaskMissing`, `DaskUnreachable`."""
-    try:
-        distributed: Any = import_module("dask.distributed")
-    except ImportError as error:
-        raise DaskMissing() from error
-    try:
-        return distributed.Client(address, timeout=DASK_TIMEOUT_S)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise DaskUnreachable(address) from error

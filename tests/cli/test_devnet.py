@@ -129,3 +129,44 @@ def test_ctrl_c_stops_everything_and_up_continues_the_history(tmp_path):
     assert heights[1] > heights[0] > 0
     state = json.loads((tmp_path / "net.json").read_text())
     assert [node["name"] for node in state["nodes"]] == ["v0", "v1"]
+
+
+def begin(*arguments, cwd, until):
+    """A process of the command, once it has said `until`; with all that it said so far."""
+    running = subprocess.Popen(
+        [*OUTCRY, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said = ""
+    for line in running.stdout:
+        said += line
+        if until in line:
+            return running, said
+    raise AssertionError(f"it ended before it said {until!r}:\n{said}")
+
+
+def terminated(running):
+    """Exit code and last words after SIGTERM."""
+    running.send_signal(signal.SIGTERM)
+    rest = running.stdout.read()
+    return running.wait(STOP_S_MAX), rest
+
+
+@pytest.mark.cluster
+def test_sigterm_ends_load_and_up_cleanly(tmp_path):
+    up, _ = begin("up", "--validators", "2", cwd=tmp_path, until="Ctrl-C stops it")
+    load, _ = begin("load", "--seconds", "600", cwd=tmp_path, until="accounts")
+    time.sleep(1)
+    code, rest = terminated(load)
+    assert (code, "Traceback" in rest) == (130, False), rest
+    code, rest = terminated(up)
+    assert (code, "Traceback" in rest) == (0, False), rest
+    assert processes_below(tmp_path) == []
+
+
+@pytest.mark.cluster
+def test_sigterm_in_the_middle_of_the_demo_leaves_no_process(tmp_path):
+    demo, said = begin("demo", "--validators", "2", cwd=tmp_path, until="all nodes answer")
+    said += demo.stdout.readline()  # the first word of the traders, in the loop
+    code, rest = terminated(demo)
+    assert (code, "Traceback" in rest) == (130, False), said + rest
+    assert processes_below(tmp_path) == []

@@ -1,8 +1,12 @@
 """`init` makes a node's files; `doctor` finds what is wrong with them and says what to do."""
 
 import json
+import os
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,10 @@ from node.genesis import save_genesis
 from node.keys import load_keys
 from primitives import document
 from storage import Journal
+from tests.client.single_node import SingleNode
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S_MAX = 60
 
 Outcry = Callable[..., Any]
 
@@ -124,7 +132,8 @@ def test_a_port_in_use_is_found(outcry: Outcry, node: Path) -> None:
     assert states(told, "p2p port") == {"ok"}
 
 
-def test_a_journal_is_opened_and_compared(outcry: Outcry, node: Path) -> None:
+def journal_of(node: Path, *, watch: bool = False) -> Journal:
+    """The opened journal of a validator."""
     config = load_config(node)
     genesis = document.parse(
         NetworkGenesis, msgspec.json.decode(config.path("genesis.json").read_bytes())
@@ -132,9 +141,28 @@ def test_a_journal_is_opened_and_compared(outcry: Outcry, node: Path) -> None:
     public = load_keys(config.path("keys.json"), "secret").signing().public
     config.path("data").mkdir()
     path = config.path("data") / "journal.db"
-    journal = Journal.open(path, public, genesis.network_id(), once=ONCE_KINDS)
-    journal.close()
+    return Journal.open(path, public, genesis.network_id(), once=ONCE_KINDS, watch=watch)
+
+
+def test_a_journal_is_opened_and_compared(outcry: Outcry, node: Path) -> None:
+    journal_of(node).close()
     assert states(examine(outcry, node), "journal") == {"ok"}
+
+
+def test_a_journal_that_watches_is_said_to(outcry: Outcry, node: Path) -> None:
+    journal_of(node, watch=True).close()
+    told = examine(outcry, node)
+    assert states(told, "journal") == {"warn"}
+    assert "signs nothing until an epoch has begun" in json.dumps(told)
+
+
+def test_a_sealed_journal_is_a_failure_with_a_way_on(outcry: Outcry, node: Path) -> None:
+    journal_of(node).close()
+    done = outcry("journal", "export", "--config", str(node), "--to", "alice.moved")
+    assert done.code == 0, done.err
+    told = examine(outcry, node)
+    assert states(told, "journal") == {"fail"}
+    assert "E616" in json.dumps(told)
 
 
 def test_a_journal_of_another_key_is_found(outcry: Outcry, node: Path) -> None:
@@ -146,22 +174,57 @@ def test_a_journal_of_another_key_is_found(outcry: Outcry, node: Path) -> None:
 
 
 def test_a_running_node_explains_its_ports(outcry: Outcry, node: Path) -> None:
-    config = load_config(node)
-    genesis = document.parse(
-        NetworkGenesis, msgspec.json.decode(config.path("genesis.json").read_bytes())
-    )
-    public = load_keys(config.path("keys.json"), "secret").signing().public
-    config.path("data").mkdir()
-    journal = Journal.open(
-        config.path("data") / "journal.db", public, genesis.network_id(), once=ONCE_KINDS
-    )
-    host, _, port = config.api.listen.rpartition(":")
+    journal = journal_of(node)
+    host, _, port = load_config(node).api.listen.rpartition(":")
     with socket.create_server((host, int(port))):
         told = examine(outcry, node)
     journal.close()
     assert states(told, "journal") == {"ok"}
     assert states(told, "api port") == {"ok"}
     assert states(told, "p2p port") == {"warn"}
+
+
+@pytest.fixture
+def gateway(network: SingleNode, outcry: Outcry, tmp_path: Path) -> Iterator[Path]:
+    """The configuration of a gateway, and of its process, of a network that runs."""
+    ports = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    words = ["--name", "gate", "--role", "gateway", "--directory", "gate", "--light"]
+    done = outcry("init", *words, "--evm", network.bank.url, "--p2p", ports[0], "--api", ports[1])
+    assert done.code == 0, done.err
+    (tmp_path / "gate" / "genesis.json").write_bytes(
+        network.config.with_name("genesis.json").read_bytes()
+    )
+    config = tmp_path / "gate" / "node.toml"
+    log = tmp_path / "gate.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "node", str(config)],
+            cwd=ROOT,
+            env={**os.environ, "OUTCRY_PASSPHRASE": "secret"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + START_S_MAX
+        while b'"ready"' not in log.read_bytes():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield config
+    finally:
+        process.terminate()
+        process.wait(START_S_MAX)
+
+
+def test_a_running_gateways_own_ports_are_no_complaint(outcry: Outcry, gateway: Path) -> None:
+    told = examine(outcry, gateway)
+    assert states(told, "node") == {"ok"}
+    assert states(told, "api port") == states(told, "p2p port") == {"ok"}
+    other = gateway.with_name("other.toml")
+    other.write_text(gateway.read_text().replace('name = "gate"', 'name = "fence"'))
+    told = examine(outcry, other)
+    assert states(told, "node") == {"warn"}
+    assert states(told, "api port") == states(told, "p2p port") == {"fail"}
 
 
 def test_peers_are_dialled(outcry: Outcry, node: Path) -> None:

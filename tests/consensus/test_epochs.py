@@ -7,7 +7,7 @@ import pytest
 from consensus import ChainArrived, Commit, Kind, LinkUp, Received, Replica
 from consensus.block import decode_block
 from consensus.faults import BadHandover, JournalContradiction
-from consensus.handover import Handover, check_handover, decode_handover, end_of
+from consensus.handover import Handover, check_handover, decode_handover
 from primitives import codec
 from tests.consensus.world import NETWORK, World
 
@@ -52,8 +52,8 @@ def test_the_end_block_is_the_last_and_what_follows_it_is_not_part_of_the_chain(
         assert end.time_ms >= began_ms + EPOCH_MS
         assert all(b.time_ms < began_ms + EPOCH_MS for b in chain[: start - 1])
         handover = decode_handover(chain[start].handover)
-        assert end_of(handover, NETWORK) == end.cid
-        assert all(decode_block(wire, NETWORK).is_empty for wire in handover.blocks)
+        assert handover.end == end.cid
+        assert decode_block(handover.block, NETWORK).is_empty
         began_ms = end.time_ms
 
 
@@ -127,20 +127,19 @@ def test_a_proof_needs_the_old_sets_certificates_in_consecutive_rounds():
     good = decode_handover(start.handover)
     committee = world.committee
     unknown = lambda *_: False  # noqa: E731
-    check_handover(good, end.cid, end.round, committee, unknown)
-    child = decode_block(good.blocks[-1], NETWORK)
+    check_handover(good, end.cid, committee, unknown)
+    block = decode_block(good.block, NETWORK)
     for wrong in (
-        Handover(2, good.blocks, good.qc),
-        Handover(1, good.blocks, child.qc),
-        Handover(1, good.blocks * 2, good.qc),
-        Handover(1, [end.wire], end.qc),
+        Handover(2, good.end, good.block, good.qc),
+        Handover(1, good.end, good.block, block.qc),
+        Handover(1, chain[0].cid, good.block, good.qc),
+        Handover(1, good.end, end.wire, block.qc),
+        Handover(1, good.end, end.wire, end.qc),
     ):
         with pytest.raises(BadHandover):
-            check_handover(wrong, end.cid, end.round, committee, unknown)
+            check_handover(wrong, end.cid, committee, unknown)
     with pytest.raises(BadHandover):
-        check_handover(good, end.cid, end.round - 1, committee, unknown)
-    with pytest.raises(BadHandover):
-        check_handover(good, chain[0].cid, chain[0].round, committee, unknown)
+        check_handover(good, chain[0].cid, committee, unknown)
 
 
 def test_a_false_proof_moves_nobody():
@@ -148,7 +147,7 @@ def test_a_false_proof_moves_nobody():
     world.run_for(2_000)
     replica = world.members[0].replica
     tail, qc = replica.tail(0)
-    false = codec.encode(Handover(1, [tail[-1]], qc))
+    false = codec.encode(Handover(1, decode_block(tail[-1], NETWORK).parent, tail[-1], qc))
     with pytest.raises(BadHandover):
         replica.handle(Received(Kind.HANDOVER, false, 1), world.now)
     assert replica.statistics().epoch == 1
@@ -188,7 +187,7 @@ def inner(replica):
     sequencer = state.sequencer
     return (
         state.tree.tip,
-        (state.beginning.cid, state.beginning.time_ms, state.beginning.end_round),
+        (state.beginning.cid, state.beginning.time_ms),
         state.epochs.current.epoch,
         state.epochs.before,
         sequencer._pending,

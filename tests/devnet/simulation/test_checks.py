@@ -148,6 +148,10 @@ def test_the_names_are_stable() -> None:
         "validity",
         "conservation",
         "equal-checkpoints",
+        "block-time",
+        "evidence-once",
+        "handover-proof",
+        "lock-named",
         "liveness-after-heal",
     )
 

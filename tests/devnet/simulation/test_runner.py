@@ -1,9 +1,6 @@
 """Ranges of seeds, files of failures, and the command that runs and replays them."""
 
 import json
-import sys
-import types
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.devnet import app
-from devnet.faults import (
-    DaskMissing,
-    DaskUnreachable,
-    FailureUnreadable,
-    ReplayDiffers,
-    SeedFailed,
-)
-from devnet.simulation import World, generate, read_failure, replay, run_range, write_failure
+from devnet.faults import FailureUnreadable, ReplayDiffers, SeedFailed
+from devnet.simulation import NAMES, World, generate, read_failure, replay, run_range, write_failure
 from devnet.simulation.failure import Failure
 from devnet.simulation.outcome import Outcome
-from devnet.simulation.runner import run_chunk
 
 SEEDS = 6
 
@@ -53,71 +43,6 @@ def test_progress_is_told_for_every_seed() -> None:
 
 def test_a_range_can_end_by_time() -> None:
     assert run_range(0, 1_000, count=4, seconds_max=0.0).scenarios == 1
-
-
-def test_without_dask_a_cluster_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dask", None)
-    monkeypatch.setitem(sys.modules, "dask.distributed", None)
-    with pytest.raises(DaskMissing, match="pip install"):
-        run_range(0, 1, dask="tcp://127.0.0.1:1")
-
-
-class _Cluster:
-    """The part of `dask.distributed` that is used, in this process."""
-
-    def __init__(self, address: str, timeout: float) -> None:
-        assert timeout > 0
-        if address.endswith(":1"):
-            raise OSError("nobody there")
-
-    def ncores(self) -> dict[str, int]:
-        return {"one": 1}
-
-    def submit(self, work: Callable[..., Any], *arguments: Any, pure: bool) -> Any:
-        assert not pure
-        assert work is run_chunk
-        return work(*arguments)
-
-    def close(self) -> None:
-        pass
-
-
-class _AsCompleted:
-    def __init__(self, *, with_results: bool, raise_errors: bool) -> None:
-        assert with_results
-        assert raise_errors
-        self._waiting: list[Any] = []
-
-    def add(self, future: Any) -> None:
-        self._waiting.append(future)
-
-    def __iter__(self) -> Iterator[tuple[None, Any]]:
-        while self._waiting:
-            yield None, self._waiting.pop(0)
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for the optional package: what is tested is how seeds are handed out."""
-    module = types.ModuleType("dask.distributed")
-    module.Client = _Cluster  # type: ignore[attr-defined]
-    module.as_completed = _AsCompleted  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "dask", types.ModuleType("dask"))
-    monkeypatch.setitem(sys.modules, "dask.distributed", module)
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_cluster_gets_every_seed_once() -> None:
-    seen: list[Outcome] = []
-    report = run_range(0, 20, count=4, dask="tcp://here:8786", progress=seen.append)
-    assert sorted(outcome.seed for outcome in seen) == list(range(20))
-    assert report.passed == 20
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_cluster_that_does_not_answer_is_said_so() -> None:
-    with pytest.raises(DaskUnreachable, match="tcp://gone:1"):
-        run_range(0, 1, dask="tcp://gone:1")
 
 
 def test_a_failure_replays_from_its_file_line_by_line(tmp_path: Path) -> None:
@@ -177,7 +102,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     result = simulate("--seeds", "0:3", "--validators", "4", "--json", str(path))
     assert result.exit_code == 0
-    assert "All 3 scenarios pass 7 checks" in result.stdout
+    assert f"All 3 scenarios pass {len(NAMES)} checks" in result.stdout
     report = json.loads(path.read_text())
     assert report["scenarios"] == report["passed"] == 3
     assert report["per_second"] > 0

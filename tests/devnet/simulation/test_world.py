@@ -173,3 +173,13 @@ def test_a_receipt_comes_only_after_the_flush() -> None:
     other = world.submit(901, (1,))
     world.run_for(100)
     assert world.facts.accepted[other] == {1}
+
+
+def test_who_was_away_catches_up_without_a_pause_for_every_batch() -> None:
+    """Batches hold envelopes that it never saw, so it asks for those of each."""
+    world = World(calm(4, Disturbance("crash", 200, 3_000, (3,), 1, "now"), heal_ms=3_000))
+    world.run_for(4_200)
+    histories = world.histories()
+    assert sum(map(bool, histories[0].batches)) > 15
+    executed = sum(map(len, histories[3].batches))
+    assert executed == sum(map(len, histories[0].batches))
