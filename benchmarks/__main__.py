@@ -12,9 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import cluster
+from benchmarks import cluster, simulation
 from benchmarks.rows import Row, show, write
 
+PARTS = ("engine", "simulation", "cluster")
 _COMPILE = Path(__file__).resolve().parent.parent / "scripts" / "compile"
 _COMPILED_STAMP = _COMPILE.parent.parent / "exchange" / ".compiled"
 
@@ -47,12 +48,14 @@ def _measure(how: str) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--seconds", type=int, default=cluster.SECONDS, help="of each cluster load")
-    parser.add_argument("--only", choices=("engine", "cluster"), help="run one of the two")
+    parser.add_argument("--only", choices=PARTS, help="run one part")
     arguments = parser.parse_args()
     rows: list[Row] = []
-    if arguments.only != "cluster":
+    if arguments.only in (None, "engine"):
         rows += engine_rows()
-    if arguments.only != "engine":
+    if arguments.only in (None, "simulation"):
+        rows += simulation.measure()
+    if arguments.only in (None, "cluster"):
         rows += cluster.measure(arguments.seconds)
     show(rows, title="Outcry beside its peers")
     write(rows)

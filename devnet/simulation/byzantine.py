@@ -108,6 +108,7 @@ class Adversary:
         self._own: dict[tuple[int, int], bytes] = {}
         self._links: dict[tuple[int, int], bytes] = {}
         self._newest: Block | None = None
+        self._lowered = (b"", b"")
         self._known: dict[bytes, Block] = {}
         self._handlers: dict[int, Callable[[int, bytes], bytes]] = {
             Kind.PROPOSAL: self._proposal,
@@ -198,7 +199,9 @@ class Adversary:
         fields[QC_FIELD] = codec.encode(parent.qc)
         fields[TIME_FIELD], fields[LINKS_FIELD] = below.time_ms, []
         fields[CHECKPOINT_FIELD], fields[EVIDENCE_FIELD] = None, []
-        return self._sealed(fields)
+        wire = self._sealed(fields)
+        self._lowered = block.cid, cid_of(wire)
+        return wire
 
     def _sealed(self, fields: list[Any]) -> bytes:
         """A block of these fields, signed anew."""
@@ -209,7 +212,7 @@ class Adversary:
 
     def _vote(self, to: int, payload: bytes) -> bytes:
         vote = codec.decode(Vote, payload, bytes_max=MESSAGE_BYTES_MAX)
-        block = vote.block
+        block = self._lowered[1] if vote.block == self._lowered[0] else vote.block
         if "equivocate" in self._habits and self._other_side(to, vote.round):
             known = self._twins.get((vote.epoch, vote.round))
             block = cid_of(vote.round.to_bytes(8, "big")) if known is None else known[0]

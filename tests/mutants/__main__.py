@@ -22,7 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from primitives.durable import replace_file
-from tests.mutants.registry import PLACES, Mutant, Verdict, all_mutants, judge, read_places, search
+from tests.mutants.registry import (
+    NOT_PLANTED,
+    PLACES,
+    Mutant,
+    Verdict,
+    all_mutants,
+    judge,
+    read_places,
+    search,
+)
 
 WIDTH_MIN_COLUMNS = 110
 
@@ -105,6 +114,8 @@ def _print(verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         if verdict.note:
             console.print(f"{verdict.name}: {verdict.note}", highlight=False)
+    for name, why in NOT_PLANTED.items():
+        console.print(f"not planted: {name}: {why}", highlight=False)
     for verdict in verdicts:
         if verdict.problem:
             console.print(f"{verdict.name}: {verdict.problem}", highlight=False, markup=False)
@@ -115,7 +126,8 @@ def _print(verdicts: list[Verdict]) -> None:
 
 def _json(verdicts: list[Verdict]) -> bytes:
     rows = [asdict(verdict) | {"caught": verdict.is_caught} for verdict in verdicts]
-    report = {"mutants": rows, "caught": sum(verdict.is_caught for verdict in verdicts)}
+    caught_count = sum(verdict.is_caught for verdict in verdicts)
+    report = {"mutants": rows, "caught": caught_count, "not_planted": NOT_PLANTED}
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
 
 

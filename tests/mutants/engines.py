@@ -20,7 +20,7 @@ from devnet.simulation import (
     World,
     generate,
 )
-from devnet.simulation.agreement_node import START_MS
+from devnet.simulation.agreement_node import START_MS, AgreementFleet
 from devnet.simulation.crashes import run_crash_points
 from devnet.simulation.full_fleet import FullFleet
 from devnet.simulation.scenario import EAGER

@@ -44,6 +44,20 @@ class _Peers:
         return codec.encode(ChainAnswer([b"block"], genesis_certificate(1, cid_of(b"")), False))
 
 
+class _Height:
+    """A replica as far as `node.sync` asks it: how high it is."""
+
+    def __init__(self, arrived: list[ChainArrived]) -> None:
+        self._arrived = arrived
+
+    @property
+    def height(self) -> int:
+        return len(self._arrived)
+
+    def statistics(self) -> "_Height":
+        return self
+
+
 @dataclass(frozen=True)
 class Fetching(BySeed):
     """A node asks a peer that the seed names for blocks; the seed also says who is silent."""
@@ -73,7 +87,7 @@ class Fetching(BySeed):
 
 
 async def _catch_up(named: int, silent: frozenset[int], arrived: list[ChainArrived]) -> None:
-    replica = SimpleNamespace(statistics=lambda: SimpleNamespace(height=len(arrived)))
+    replica = _Height(arrived)
     names = [str(index) for index in range(PEERS)]
     sync = Sync(_Peers(silent), replica, None, None, names, bytes(32))  # type: ignore[arg-type]
     sync.driver = SimpleNamespace(post=arrived.append)  # type: ignore[assignment]

@@ -28,6 +28,7 @@ from consensus import (
 from consensus._collectors import TimeoutCollector, VoteCollector
 from consensus._safety import SAFETY_BYTES_MAX, SAFETY_KEY, SAFETY_KIND, SafetyState
 from consensus.certificate import (
+    QuorumCertificate,
     Timeout,
     TimeoutCertificate,
     Vote,
@@ -129,6 +130,7 @@ class Cluster:
         self.votes = {}  # (voter, block number) -> payload
         self.timeouts = {}  # (voter, round) -> payload
         self.certificates = {}  # (round, number of the highest certified block) -> payload
+        self.quorums = {}  # block number -> payload of a certificate that a replica sent alone
         self.shapes = {}  # the model's blocks by number
         self.members = {
             index: Member(self.genesis, key, index)
@@ -176,7 +178,9 @@ class Cluster:
         self._each(step, Received(Kind.VOTE, vote, step["voter"]))
 
     def _do_certificate(self, step):
-        self._each(step, ChainArrived((), self._certificate(step["qc"])))
+        number = step["qc"]["block"]
+        payload = self.quorums.get(number) or codec.encode(self._certificate(step["qc"]))
+        self._each(step, Received(Kind.CERTIFICATE, payload, 0))
 
     def _do_timer(self, step):
         for index in sorted(step["who"]):
@@ -235,6 +239,15 @@ class Cluster:
         elif kind == Kind.TIMEOUT_CERTIFICATE:
             tc = codec.decode(TimeoutCertificate, payload, bytes_max=MESSAGE_BYTES_MAX)
             self.certificates.setdefault((tc.round, numbers[tc.high_qc.block]), payload)
+        elif kind == Kind.CERTIFICATE:
+            qc = codec.decode(QuorumCertificate, payload, bytes_max=MESSAGE_BYTES_MAX)
+            number = numbers[qc.block]
+            voters = [item.voter for item in qc.signatures]
+            unseen = [
+                v for v in voters if v not in self.byzantine and (v, number) not in self.votes
+            ]
+            assert not unseen, "a certificate of votes that nobody sent"
+            self.quorums.setdefault(number, payload)
 
     def _know_block(self, number, wire):
         assert number not in self.cids, "a second block where the model has one"
