@@ -31,7 +31,7 @@ from consensus.block import make_block
 from consensus.certificate import Vote
 from consensus.checkpoint import CheckpointSignature, sign_checkpoint
 from consensus.faults import BadBlock, BadChain, BadVoteSignature, DoppelgangerSeen, WrongEpoch
-from consensus.report import FIRST_PREVIOUS, LINK_DOMAIN, ReportLink, sign_link
+from consensus.report import LINK_DOMAIN, ReportLink, sign_link
 from primitives import codec
 from primitives.ed25519 import verify
 from primitives.hashing import digest
@@ -70,13 +70,15 @@ def test_one_key_has_many_valid_signatures_of_one_message():
 
 
 def link_signed_twice(world, author):
-    """The first link of a validator that said nothing so far, in two encodings."""
-    one = sign_link(
-        world.keys[author], NETWORK, 1, author, 1, FIRST_PREVIOUS, [], world.now, b"seen"
-    )
+    """The next link of a validator that has just died, in two encodings."""
+    reporter = world.members[author].replica._state.reporter
+    world.crash(author)
+    sequence, previous = reporter.sequence + 1, reporter._previous
+    key, seen = world.keys[author], b"seen"
+    one = sign_link(key, NETWORK, 1, author, sequence, previous, [], world.now, seen)
     again = signed_again(author, digest(LINK_DOMAIN, NETWORK, one.body(NETWORK)), b"again")
-    other = ReportLink(1, author, 1, one.previous, [], one.time_ms, one.observation, again)
-    return codec.encode(one), codec.encode(other)
+    other = ReportLink(1, author, sequence, previous, [], one.time_ms, seen, again)
+    return sequence, codec.encode(one), codec.encode(other)
 
 
 def show(world, sender, kind, payload, to):
@@ -86,14 +88,15 @@ def show(world, sender, kind, payload, to):
 @pytest.mark.parametrize("order", ["everybody alike", "each another first"])
 def test_one_link_signed_in_two_ways_is_no_contradiction_and_halts_nothing(order):
     world = World(4, seed=1, timing=BRISK)
-    world.crash(3)
-    one, other = link_signed_twice(world, 3)
+    world.run_for(500)
+    sequence, one, other = link_signed_twice(world, 3)
+    world.run_for(20)
     for to in range(3):
         turned = order == "each another first" and to % 2
         for wire in (other, one) if turned else (one, other):
             show(world, 3, Kind.LINK, wire, to)
     world.run_for(15_000)
-    assert world.members[0].replica._state.tree.tip.frontier[3].sequence == 1
+    assert world.members[0].replica._state.tree.tip.frontier[3].sequence == sequence
     for member in world.alive():
         assert member.replica.statistics().refused == {}
         assert member.replica.evidence == []
@@ -311,12 +314,16 @@ def test_checkpoints_of_older_epochs_are_judged_alike_by_old_and_restarted_repli
     world = in_epoch(4)
     block = with_checkpoint(world, 4 - age)
     for member in world.members:
-        try:
-            member.replica.handle(Received(Kind.PROPOSAL, block.wire, 1), world.now)
-        except SENDERS_FAULTS as fault:
-            assert isinstance(fault, WrongEpoch) == refused
-        else:
-            assert not refused
+        assert isinstance(answer_to(member.replica, block, world.now), WrongEpoch) == refused
+
+
+def answer_to(replica, block, now_ms):
+    """The fault with which a replica refuses a block, if it does."""
+    try:
+        replica.handle(Received(Kind.PROPOSAL, block.wire, block.author), now_ms)
+    except SENDERS_FAULTS as fault:
+        return fault
+    return None
 
 
 def test_late_signatures_of_the_epoch_before_last_part_nobody_from_the_others():

@@ -195,13 +195,12 @@ def test_a_blackout_while_each_block_is_late_at_somebody_is_recovered_from(lag):
     def send(sender, to, kind, payload):
         if kind == Kind.PROPOSAL:
             block = decode_block(payload, NETWORK)
-            late = block.round % 4
-            late = (late + 2) % 4 if late == sender else late
+            late = (block.round % 4, (block.round + 2) % 4)[block.round % 4 == sender]
             node = world.members[sender].replica._state.tree.get(block.cid)
-            if to == late and node is not None:
-                if world.committee.leader(block.round + 1, node.settled) != to:
-                    world._later(40, to, Received(int(kind), payload, sender))
-                    return
+            following = node and world.committee.leader(block.round + 1, node.settled)
+            if to == late != following:
+                world._later(40, to, Received(int(kind), payload, sender))
+                return
         plain(sender, to, kind, payload)
 
     world.send = send

@@ -112,7 +112,7 @@ MUTANTS = [
     Mutant(
         "ancestors-newest-first",
         "What a certificate commits is executed from the newest block down.",
-        "FINDINGS 8: mysticeti, asonnino/hotstuff",
+        "mysticeti, asonnino/hotstuff",
         commit_newest_first,
         Seeded(),
         "agreement",
