@@ -67,7 +67,7 @@ class Agreement(ReplicaDuties):
         if block.epoch != self._state.committee.epoch:
             return self._on_other_epoch(block, sender, now_ms)
         if self._state.tree.get(block.cid) is not None:
-            return self._vote_again(block)
+            return self._vote_again(block, now_ms)
         if block.cid in self._orphans:
             return []
         self._check(block)
@@ -151,10 +151,13 @@ class Agreement(ReplicaDuties):
         self._say(self._vote_entries(vote), Broadcast(Kind.VOTE, codec.encode(vote)))
         return self._count_own(lambda: self._count_vote(vote, now_ms))
 
-    def _vote_again(self, block: Block) -> list[Effect]:
-        """A proposal came a second time: the vote may have been lost, so it is repeated."""
+    def _vote_again(self, block: Block, now_ms: int) -> list[Effect]:
+        """A proposal came a second time: the vote may have been lost, so it is repeated. If there
+        was none, the block came back by a restart in which it waited for envelopes."""
         vote = self._state.safety.last_vote
-        if vote is None or vote.block != block.cid or vote.round != self._state.safety.round:
+        if vote is None or vote.block != block.cid:
+            return self._consider(block, now_ms)
+        if vote.round != self._state.safety.round:
             return []
         self._say(self._vote_entries(vote), Broadcast(Kind.VOTE, codec.encode(vote)))
         return []

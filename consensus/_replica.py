@@ -221,21 +221,24 @@ class Replica(Agreement):
         state = self._state
         high, node = state.certified_tip()
         recent = [block for block in state.recent if block.height > above]
-        if node is state.tree.tip and node.round == 0:
-            return self._tail_of_epoch_before(recent)
+        if node.round == 0 or high.block != node.cid:
+            return self._tail_without_certificate(recent)
         path = [step.block for step in state.tree.branch(node) if step.block is not None]
         blocks = recent + [block for block in reversed(path) if block.height > above]
         return [block.wire for block in blocks], high
 
-    def _tail_of_epoch_before(self, recent: list[Block]) -> tuple[list[bytes], QuorumCertificate]:
-        """The certified blocks when nothing of the current epoch is certified yet."""
+    def _tail_without_certificate(
+        self, recent: list[Block]
+    ) -> tuple[list[bytes], QuorumCertificate]:
+        """The certified blocks when no certificate of the tip is at hand: it is the start of an
+        epoch, or the journal is empty."""
         state = self._state
         if state.after_end:
             following, qc = state.after_end
             return [block.wire for block in (*recent, *following)], qc
         if not recent:
             return [], state.safety.high_qc
-        # The end block's own certificate is not at hand: what it certifies is what can be shown.
+        # What the tip certifies is what can be shown.
         return [block.wire for block in recent[:-1]], recent[-1].qc
 
     # Epochs

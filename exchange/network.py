@@ -54,7 +54,8 @@ class NetworkGenesis(Record):
     """The whole document.
 
     `epoch_ms` is how long an epoch lasts in block time: the validators' set may change only
-    between epochs. `vault_block` is the EVM block that holds the vault's creation: no deposit is older.
+    between epochs. `vault_block` is the EVM block that holds the vault's creation: no deposit is
+    older.
     `contracts` go with `exchange.tokens` by position.
     """
 

@@ -16,8 +16,8 @@ END = "<!-- /tables -->\n"
 def section() -> str:
     """The text between the two marks."""
     parts = [
-        "**One round, as one validator sees it.** It signs only what the table has a step for; leaving",
-        "the round ends it in any state.\n",
+        "**One round, as one validator sees it.** It signs only what the table has a step for;",
+        "leaving the round ends it in any state.\n",
         _table(BALLOTS),
         "**Whether a validator signs at all.**\n",
         _table(VOICES),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consensus import Kind
+from consensus import Broadcast, ChainArrived, Kind, Received, Replica
 from consensus.certificate import Timeout, Vote
 from primitives import codec
 from tests.consensus.world import World
@@ -48,6 +48,37 @@ def test_orders_are_sequenced_once_and_alike(count):
     world.run_for(2_000)
     world.assert_agreement()
     assert sorted(world.sequences()[0]) == sorted(names)
+
+
+def test_a_block_that_waited_for_envelopes_is_voted_for_after_a_restart():
+    world = World(4, seed=77)
+    world.drop = lambda _a, to, kind: to == 0 and kind == "fetch"
+    world.run_for(500)
+    name = world.submit(b"late", to=[1, 2, 3])
+    member = world.members[0]
+    world.run_until(lambda: member.replica._held is not None)
+    held = member.replica._held
+    world.crash(0)
+    member.envelopes[name] = b"late"
+    effects = []
+    world._carry_out = lambda _member, done: effects.extend(done)
+    world.start(0)
+    effects += member.replica.handle(Received(Kind.PROPOSAL, held.wire, held.author), world.now)
+    votes = [e for e in effects if isinstance(e, Broadcast) and e.kind == Kind.VOTE]
+    assert [codec.decode(Vote, e.payload, bytes_max=1_000).block for e in votes] == [held.cid]
+
+
+def test_a_validator_whose_journal_is_empty_serves_what_it_can_prove():
+    world = World(4, seed=78)
+    world.run_for(3_000)
+    world.crash(0)
+    world.members[0].journal.clear()
+    world.start(0)
+    blocks, qc = world.members[0].replica.tail(0)
+    assert blocks
+    observer = Replica(world.genesis, None, lambda _: True)
+    observer.handle(ChainArrived(tuple(blocks), qc), world.now)
+    assert observer.statistics().height >= len(blocks) - 2
 
 
 def test_an_idle_network_goes_on_slowly():

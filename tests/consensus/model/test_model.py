@@ -62,3 +62,27 @@ def test_a_replay_notices_a_replica_that_differs(field):
             break
     with pytest.raises(AssertionError, match="step"):
         replay(trace)
+
+
+def block_of(number, author, path):
+    """A block whose round and height are its number."""
+    qc = {"round": number - 1, "block": number - 1}
+    return {str(number): {"round": number, "author": author, "qc": qc, "path": path}}
+
+
+def test_who_lacks_the_highest_certified_block_shows_the_one_below():
+    """No trace has this: with two honest voters among three nobody is left to learn from it."""
+    cluster = Cluster([2, 1, 1, 1, 2], [0, 1, 2, 3, 4], [4])
+    cluster.do({"kind": "propose", "who": [1], "block": 1}, block_of(1, 1, []))
+    cluster.do({"kind": "proposal", "who": [0, 2, 3], "block": 1}, {})
+    cluster.do({"kind": "certificate", "who": [2], "qc": {"round": 1, "block": 1}}, {})
+    cluster.do({"kind": "propose", "who": [2], "block": 2}, block_of(2, 2, [1]))
+    cluster.do({"kind": "proposal", "who": [0, 3], "block": 2}, {})
+    cluster.do({"kind": "certificate", "who": [3], "qc": {"round": 2, "block": 2}}, {})
+    cluster.do({"kind": "propose", "who": [3], "block": 3}, block_of(3, 3, [1, 2]))
+    cluster.do({"kind": "proposal", "who": [0], "block": 3}, {})
+    cluster.do({"kind": "certificate", "who": [2], "qc": {"round": 3, "block": 3}}, {})
+    before = cluster.observed()
+    assert (before["1"]["qc"], before["2"]["qc"]) == (0, 3)
+    cluster.do({"kind": "chain", "who": [1], "voter": 2}, {})
+    assert cluster.observed() == before | {"1": before["1"] | {"qc": 1, "round": 2}}
