@@ -1,8 +1,10 @@
 """How commands print: tables for people, JSON for programs, progress on the side."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -15,6 +17,39 @@ def print_json(value: Any) -> None:
 
     text = msgspec.json.format(msgspec.json.encode(value, enc_hook=_encoded), indent=2)
     typer.echo(text.decode())
+
+
+def check_target(path: Path | None) -> None:
+    """Refuse a file that could not be written at the end, before anything long begins.
+
+    Errors: BadParameter, exit code 2.
+    """
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be written; name a file in a folder that exists")
+
+
+def check_folder(path: Path) -> None:
+    """The same for a folder that will be made when it is needed."""
+    nearest = path.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise typer.BadParameter(f"{path} cannot be made in {nearest}; choose another folder")
+
+
+def write_json(path: Path | None, value: Any) -> None:
+    """Write `value` as indented JSON to a file, if one is given."""
+    if path is None:
+        return
+    import msgspec
+
+    from primitives.durable import replace_file
+
+    data = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    replace_file(path.absolute(), data + b"\n")
 
 
 def print_json_line(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli._output import print_table
+from cli._output import check_folder, check_target, print_table
 from cli._run import run
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def chaos(
 
     weather = Weather(delay, jitter, loss) if network else None
     plan = ChaosPlan(minutes, seed, rate, ACCOUNTS, blackout, weather)
+    check_target(json_file)
+    check_folder(directory)
     cluster = Cluster(directory, _say)
     taken_over = cluster.layout.exists() and cluster.is_running()
     if taken_over:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli._output import print_table
+from cli._output import check_folder, check_target, print_table
 from cli._run import run, sigterm_interrupts
 from cli.chaos import chaos
 from cli.simulation import EXAMPLES, simulate
@@ -75,6 +75,8 @@ def up(
     """
     from devnet.cluster import Cluster
 
+    check_target(json_file)
+    check_folder(directory)
     cluster = Cluster(directory, _say)
     with _stopped_unless(cluster, keep=detach):
         cluster.up(_plan(validators, gateways, traders, evm))
@@ -105,6 +107,8 @@ def demo(
     from devnet.faults import ClusterRunning
 
     started = time.monotonic()
+    check_target(json_file)
+    check_folder(directory)
     cluster = Cluster(directory, _say)
     if cluster.layout.exists():
         if cluster.is_running():

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli._output import print_table
+from cli._output import check_folder, check_target, print_table, write_json
+from cli._run import sigterm_interrupts
 
 if TYPE_CHECKING:
     from devnet.simulation.outcome import Outcome
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 WORKERS_MAX = 256
 VALIDATORS_MIN, VALIDATORS_MAX = 4, 16
 SEEDS_ITEMS_MAX = 100_000_000  # in one range; more is wrong use
+_SEEDS_END = 1 << 53  # every JSON reader keeps such a number
 FAILURES_SHOWN_ITEMS_MAX = 10  # more are only counted
 KEEP = Path("devnet-state") / "failures"
 FATES = ("crashes>", "messages>", "lost>", "evidence>")
@@ -62,7 +64,8 @@ def simulate(
         typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE."),
     ] = None,
     explain: Annotated[
-        int | None, typer.Option(metavar="SEED", help="Only say what happens under this seed.")
+        int | None,
+        typer.Option(min=0, metavar="SEED", help="Only say what this one seed does."),
     ] = None,
     replay_file: Annotated[
         Path | None,
@@ -77,6 +80,8 @@ def simulate(
     Everything that happens follows from the seed. Ends with 1 when a seed breaks a check; its
     file then replays here and elsewhere.
     """
+    check_target(json_file)
+    check_folder(keep)
     if step and replay_file is None:
         raise typer.BadParameter("--step goes with --replay FILE")
     if nodes not in ("agreement", "full"):
@@ -86,7 +91,8 @@ def simulate(
     elif replay_file is not None:
         _replay(replay_file, step=step)
     else:
-        _run(_range(seeds), nodes, validators, workers, dask, keep, json_file)
+        with sigterm_interrupts():
+            _run(_range(seeds), nodes, validators, workers, dask, keep, json_file)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -97,8 +103,12 @@ def _range(text: str) -> tuple[int, int]:
         stop = int(end) if colon else start + 1
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no range; write --seeds 0:100") from None
-    if not 0 <= start < stop or stop - start > SEEDS_ITEMS_MAX:
-        raise typer.BadParameter(f"{text!r} holds no seed or more than {SEEDS_ITEMS_MAX}")
+    if start < 0 or stop > _SEEDS_END:
+        raise typer.BadParameter(f"seeds go from 0 to {_SEEDS_END - 1}")
+    if stop <= start:
+        raise typer.BadParameter(f"{text!r} holds no seed: the second number is not included")
+    if stop - start > SEEDS_ITEMS_MAX:
+        raise typer.BadParameter(f"{text!r} holds more than {SEEDS_ITEMS_MAX} seeds")
     return start, stop
 
 
@@ -120,7 +130,7 @@ def _run(
         report = run_range(
             *seeds, nodes, count=validators, workers=workers, dask=dask, progress=seen
         )
-    _write(json_file, report)
+    write_json(json_file, report)
     _show(report)
     if not report.failures:
         typer.echo(f"All {report.scenarios} scenarios pass {len(report.checks)} checks.")
@@ -215,14 +225,3 @@ def _replay(path: Path, *, step: bool) -> None:
             if typer.prompt("Enter goes on, q ends", default="", show_default=False, err=True):
                 return
     typer.echo(f"It happens again: at {failure.at_ms} ms {failure.check}: {failure.sentence}")
-
-
-def _write(path: Path | None, value: Any) -> None:
-    if path is None:
-        return
-    import msgspec
-
-    from primitives.durable import replace_file
-
-    data = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    replace_file(path.absolute(), data + b"\n")

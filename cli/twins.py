@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli._output import print_table
+from cli._output import check_folder, check_target, print_table, write_json
+from cli._run import sigterm_interrupts
 
 if TYPE_CHECKING:
     from devnet.simulation.twins import Plan, SweepReport
     from devnet.simulation.twins_world import Case, Outcome
 
-VALIDATORS_MIN, VALIDATORS_MAX = 4, 10
+VALIDATORS_MIN, VALIDATORS_MAX = 4, 7
 ROUNDS_MAX = 16
 SCENARIOS_MAX = 1_000_000_000
 WORKERS_MAX = 256
@@ -75,6 +76,8 @@ def twins(
     from devnet.simulation.twins import Plan, load_failure
     from devnet.simulation.twins_world import Case
 
+    check_target(json_file)
+    check_folder(keep)
     if envelopes and index is None:
         raise typer.BadParameter("--envelopes goes with --index I")
     if replay_file is not None:
@@ -83,7 +86,8 @@ def twins(
         plan = Plan(validators, rounds, seed=None)
         _play_one(Case(validators, plan.scripted, index, envelopes), json_file)
     else:
-        _sweep(Plan(validators, rounds, scenarios, seed, start), workers, keep, json_file)
+        with sigterm_interrupts():
+            _sweep(Plan(validators, rounds, scenarios, seed, start), workers, keep, json_file)
 
 
 def _play_one(case: "Case", json_file: Path | None) -> None:
@@ -95,7 +99,7 @@ def _play_one(case: "Case", json_file: Path | None) -> None:
     outcome = guarded(case, traced=True)
     for line in outcome.trace:
         typer.echo(line)
-    _write(json_file, outcome)
+    write_json(json_file, outcome)
     typer.echo(
         f"{outcome.events} events, {outcome.until_ms} ms of virtual time, "
         f"ended in round {outcome.round}"
@@ -108,7 +112,7 @@ def _sweep(plan: "Plan", workers: int, keep: Path, json_file: Path | None) -> No
 
     with _bar(plan.scenarios) as seen:
         report = sweep(plan, workers=workers, progress=seen)
-    _write(json_file, report)
+    write_json(json_file, report)
     _show(report)
     for outcome in report.failures[:FILES_WRITTEN_MAX]:
         path = write_failure(keep, outcome.case)
@@ -145,17 +149,6 @@ def _show(report: "SweepReport") -> None:
             )
         ],
     )
-
-
-def _write(path: Path | None, value: Any) -> None:
-    if path is None:
-        return
-    import msgspec
-
-    from primitives.durable import replace_file
-
-    data = msgspec.json.format(msgspec.json.encode(value), indent=2)
-    replace_file(path.absolute(), data + b"\n")
 
 
 @contextmanager

@@ -109,7 +109,8 @@ def load_config(path: Path) -> Config:
         config = msgspec.convert({**table, "directory": str(path.parent.resolve())}, Config)
     except OSError as error:
         raise ConfigInvalid(
-            f"cannot read {path}: {error.strerror}; create one with: outcry init"
+            f"cannot read {path}: {error.strerror}; "
+            "give the path of a node.toml (outcry init makes one for a new node)"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise ConfigInvalid(f"{path}: {error}") from None

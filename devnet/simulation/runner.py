@@ -167,5 +167,9 @@ def _on_processes(
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield from future.result()
+    except BaseException:
+        for child in multiprocessing.active_children():
+            child.terminate()  # what they compute is of no use to anybody any more
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

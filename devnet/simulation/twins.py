@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import msgspec
@@ -188,8 +188,13 @@ def _parts(plan: Plan, workers: int) -> Iterator[_Tally]:
     # Spawned: a fork would take over whatever threads this process has.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         # A window of chunks at a time keeps few of them in memory, whatever the plan's size.
-        while window := list(islice(chunks, 4 * workers)):
-            yield from pool.map(_play_chunk, window)
+        try:
+            while window := list(islice(chunks, 4 * workers)):
+                yield from pool.map(_play_chunk, window)
+        except BaseException:
+            for child in active_children():
+                child.terminate()  # what they play is of no use to anybody any more
+            raise
 
 
 def _chunks(cases: Iterator[Case]) -> Iterator[list[Case]]:

@@ -13,19 +13,24 @@ class Clock:
         return self.now_s
 
 
+def fresh(event, clock=None):
+    """With a logger of its own: one that was used before may keep an older configuration."""
+    return Repeated(event, logger=structlog.stdlib.get_logger(), clock=clock or Clock())
+
+
 def lines(logs):
     return [{k: v for k, v in line.items() if k not in ("log_level",)} for line in logs]
 
 
 def test_the_first_is_told_at_once_with_its_details():
     with structlog.testing.capture_logs() as logs:
-        Repeated("refused", clock=Clock()).tell("E304", validator=2)
+        fresh("refused").tell("E304", validator=2)
     assert logs == [{"event": "refused", "validator": 2, "log_level": "warning"}]
 
 
 def test_what_follows_soon_is_counted_and_told_with_the_next():
     clock = Clock()
-    refusals = Repeated("refused", clock=clock)
+    refusals = fresh("refused", clock)
     with structlog.testing.capture_logs() as logs:
         for number in range(1_000):
             refusals.tell("E304", number=number)
@@ -39,7 +44,7 @@ def test_what_follows_soon_is_counted_and_told_with_the_next():
 
 
 def test_kinds_do_not_hide_each_other():
-    refusals = Repeated("refused", clock=Clock())
+    refusals = fresh("refused")
     with structlog.testing.capture_logs() as logs:
         for kind in ("E304", "E308", "E304", "E308"):
             refusals.tell(kind, code=kind)
@@ -48,7 +53,7 @@ def test_kinds_do_not_hide_each_other():
 
 def test_a_rare_event_is_always_told_and_counts_nothing():
     clock = Clock()
-    refusals = Repeated("refused", clock=clock)
+    refusals = fresh("refused", clock)
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             refusals.tell("E304")
@@ -58,7 +63,7 @@ def test_a_rare_event_is_always_told_and_counts_nothing():
 
 def test_what_was_counted_before_it_stopped_is_told_when_it_is_due():
     clock = Clock()
-    refusals = Repeated("refused", clock=clock)
+    refusals = fresh("refused", clock)
     for _ in range(5):
         refusals.tell("E304")
     with structlog.testing.capture_logs() as logs:
@@ -73,7 +78,7 @@ def test_what_was_counted_before_it_stopped_is_told_when_it_is_due():
 
 
 def test_what_was_counted_last_is_told_at_the_end_once():
-    refusals = Repeated("refused", clock=Clock())
+    refusals = fresh("refused")
     for _ in range(5):
         refusals.tell("E304")
     assert refusals.statistics().waiting == 4
@@ -84,7 +89,7 @@ def test_what_was_counted_last_is_told_at_the_end_once():
 
 
 def test_kinds_without_end_share_one_line():
-    refusals = Repeated("refused", clock=Clock())
+    refusals = fresh("refused")
     with structlog.testing.capture_logs() as logs:
         for kind in range(KINDS_ITEMS_MAX * 3):
             refusals.tell(kind)
