@@ -23,7 +23,7 @@ from primitives.codec import Bytes32
 from storage import Journal
 from storage.journal import VALUE_BYTES_MAX
 
-WRITE_ITEMS_MAX = 1_024  # groups forgotten in one transaction; more wait for the next
+WRITE_ITEMS_MAX = 1_024  # entries written or groups forgotten in one transaction; more take several
 GROUP_BYTES_MAX = 1 << 20  # envelopes in one entry of the journal; more become several
 WRITE_BYTES_MAX = 8 << 20  # envelopes in one transaction; more take several
 JOURNAL_PRUNE_WRITES = 100  # old journal entries are removed once in so many writes
@@ -112,12 +112,7 @@ class PendingWrites:
         Everything that waits is taken, but of the finished groups only what fits one transaction,
         and nothing at all when nothing new has to be durable: forgetting is never urgent.
         """
-        entries = [
-            (entry.kind, entry.key, entry.value)
-            for effect in effects
-            if isinstance(effect, Persist)
-            for entry in effect.entries
-        ]
+        *full, entries = _parts(effects)
         if not entries and not self._waiting:
             return []
         groups = list(self._groups())
@@ -126,6 +121,9 @@ class PendingWrites:
         while len(groups) > per_write:
             writes.append(self._write(groups[:per_write], []))
             del groups[:per_write]
+        for part in full:
+            writes.append(self._write(groups + part, []))
+            groups = []
         deletes = self._deletes[:WRITE_ITEMS_MAX]
         del self._deletes[:WRITE_ITEMS_MAX]
         writes.append(self._write(groups + entries, deletes))
@@ -159,6 +157,18 @@ class PendingWrites:
         self._writes += 1
         due = self._writes % JOURNAL_PRUNE_WRITES == 0
         return JournalWrite(entries, deletes, KEPT_SLOTS_ITEMS if due else {})
+
+
+def _parts(effects: Iterable[Effect]) -> list[list[tuple[str, bytes, bytes]]]:
+    """The entries to be persisted, in parts of about `WRITE_ITEMS_MAX`; what one `Persist` holds
+    stays together. The last part is empty only when there is nothing at all."""
+    parts: list[list[tuple[str, bytes, bytes]]] = [[]]
+    for effect in effects:
+        if isinstance(effect, Persist):
+            if len(parts[-1]) >= WRITE_ITEMS_MAX:
+                parts.append([])
+            parts[-1] += [(entry.kind, entry.key, entry.value) for entry in effect.entries]
+    return parts
 
 
 def _key(group: int) -> bytes:

@@ -9,6 +9,7 @@ from node.flush import (
     GROUP_BYTES_MAX,
     JOURNAL_PRUNE_WRITES,
     WRITE_BYTES_MAX,
+    WRITE_ITEMS_MAX,
     PendingWrites,
 )
 
@@ -145,3 +146,21 @@ def test_the_journal_holds_exactly_what_was_flushed_and_groups_with_something_al
             kept = {int(wire[0]) for wire in wires}
             assert flushed <= kept
             alive, flushed = set(kept), set(kept)
+
+
+def test_many_blocks_at_once_take_several_transactions_and_nothing_is_torn_apart():
+    pending = PendingWrites()
+    pairs = [
+        Persist((Entry("block", b"%d" % i, b"b"), Entry("safety", b"", b"%d" % i)))
+        for i in range(WRITE_ITEMS_MAX)
+    ]
+    pending.arrived([(bytes(32), b"envelope")])
+    writes = pending.take(pairs)
+    assert len(writes) == 2
+    assert writes[0].entries[0][0] == ENVELOPE_KIND, "envelopes are durable first"
+    written = [entry for write in writes for entry in write.entries[:] if entry[0] != ENVELOPE_KIND]
+    assert written == [(e.kind, e.key, e.value) for persist in pairs for e in persist.entries]
+    for write in writes:
+        kinds = [entry[0] for entry in write.entries if entry[0] != ENVELOPE_KIND]
+        assert kinds == ["block", "safety"] * (len(kinds) // 2)
+        assert len(write.entries) <= WRITE_ITEMS_MAX + 2
