@@ -7,10 +7,12 @@ A skipped test proves nothing, so a run fails when a test is skipped that
 
 import os
 import signal
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,3 +97,22 @@ def anvil_binary() -> Path:
     """The anvil binary; a test that asks for it carries the mark `extras`."""
     assert ANVIL.exists(), "mark this test with @pytest.mark.extras"
     return ANVIL
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_follow_their_configuration() -> Iterator[None]:
+    """A logger that was used keeps its configuration in a node, but not from test to test."""
+    configure = structlog.configure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            structlog,
+            "configure",
+            lambda *args, **kw: configure(*args, **(kw | {"cache_logger_on_first_use": False})),
+        )
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
