@@ -71,8 +71,10 @@ class LatencyView(msgspec.Struct, frozen=True):
 class LoadReport(msgspec.Struct, frozen=True):
     """What came of it. `executed_per_second` counts until the last execution was seen.
 
-    `cpu_ms_per_order` is the processor time of all nodes on this machine together;
-    `executed_in_second` counts executions by the full seconds since the first order was due.
+    `executed` also counts orders whose answer did not arrive; `lost` are those with a receipt that
+    were not seen executed. `cpu_ms_per_order` is the processor time of all nodes on this machine
+    together; `executed_in_second` counts executions by the full seconds since the first order was
+    due.
     """
 
     rate: int
@@ -81,6 +83,7 @@ class LoadReport(msgspec.Struct, frozen=True):
     sent: int
     accepted: int
     executed: int
+    lost: int
     executed_per_second: float
     latency_ms: LatencyView
     cpu_ms_per_order: float
@@ -141,12 +144,14 @@ class _Results(msgspec.Struct):
 
 @dataclass
 class _Run:
-    """What happened so far; `sent_at` holds orders that were not seen executed yet."""
+    """What happened so far; `sent_at` holds orders that were not seen executed yet, `promised`
+    those of them that have a receipt."""
 
     height: int
     sent_at: dict[str, float] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    promised: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     accepted: int = 0
     sent: int = 0
@@ -159,6 +164,7 @@ class _Run:
         self.height = block.height
         for item in block.transactions:
             sent = self.sent_at.pop(item.id, None)
+            self.promised.discard(item.id)
             if sent is not None:
                 self.latencies.append((now - sent) * 1_000)
                 self.times.append(now)
@@ -186,7 +192,7 @@ async def run_load(
             started = trio.current_time()
             await _send(http, targets, chain(ready, packs), run)
             with trio.move_on_after(SETTLE_S_MAX):
-                while len(run.latencies) < run.accepted:
+                while run.promised:
                     await trio.sleep(TICK_MS / 1_000)
             cpu_s = sum(s - before_s[name] for name, s in _cpu_s(state).items())
             nursery.cancel_scope.cancel()
@@ -201,6 +207,7 @@ async def run_load(
         sent=run.sent,
         accepted=run.accepted,
         executed=executed,
+        lost=len(run.promised),
         executed_per_second=round(executed / took, 1),
         latency_ms=LatencyView(
             *(round(percentile(run.latencies, share), 1) for share in (0.5, 0.95, 0.99, 1.0))
@@ -384,9 +391,11 @@ async def _send_pack(
     told = msgspec.json.decode(answer.content, type=_Results)
     if told.error is not None:
         run.refuse(told.error.code, len(pack.ids))
-    for result in told.results:
+    for name, result in zip(pack.ids, told.results, strict=False):
         if result.error is None:
             run.accepted += 1
+            if name in run.sent_at:
+                run.promised.add(name)
         else:
             run.refuse(result.error.code, 1)
 
